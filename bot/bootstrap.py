@@ -1,0 +1,179 @@
+"""The one place that names concrete classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bot import weights
+from bot.errors import ConfigError, ModelError, ModelMissing
+from bot.models import ChatModel, Sampling
+from bot.settings import Settings, load_settings
+from bot.weights.errors import WeightsMissing
+from prompts.messages import Message, Slots
+from retrieval.embedders import Embedder
+from retrieval.generations import Generations
+from retrieval.records import Records
+
+if TYPE_CHECKING:
+    from bot.answer import BotOptions, SupportBot
+    from bot.turns import TurnLog
+    from retrieval.refresh import Refresher
+    from retrieval.search import Searcher
+
+_SHOWN_EXAMPLES = 3  # conversations that prompt mode shows
+
+
+def build_bot(settings: Settings | Path | None = None) -> SupportBot:
+    """Build the bot that the settings describe."""
+    from bot.answer import SupportBot
+
+    settings = settings if isinstance(settings, Settings) else load_settings(settings)
+    records = build_records(settings)
+    return SupportBot(
+        build_model(settings), build_searcher(settings, records), records, build_turns(settings), options(settings)
+    )
+
+
+def build_records(settings: Settings) -> Records:
+    """Build the reader of customers and tickets."""
+    return Records(settings.customers, settings.tickets, settings.root)
+
+
+def build_searcher(settings: Settings, records: Records | None = None) -> Searcher:
+    """Build the one retrieval path."""
+    from retrieval.reader import KnowledgeReader
+    from retrieval.search import Searcher
+
+    return Searcher(
+        KnowledgeReader(build_generations(settings)),
+        build_embedder(settings),
+        records or build_records(settings),
+        settings.retrieval,
+    )
+
+
+def build_generations(settings: Settings) -> Generations:
+    """Build the keeper of this deployment's generations."""
+    return Generations(settings.home / "knowledge")
+
+
+def build_refresher(settings: Settings) -> Refresher:
+    """Build the refresh of this deployment's sources."""
+    from retrieval.refresh import Refresher
+
+    return Refresher(
+        build_generations(settings),
+        settings.sources,
+        settings.root,
+        build_embedder(settings),
+        settings.retrieval,
+    )
+
+
+def build_turns(settings: Settings) -> TurnLog:
+    """Open the turn log, bringing its tables to the newest version."""
+    from bot.state import open_state
+    from bot.turns import TurnLog
+
+    return TurnLog(open_state(settings.home / "state.sqlite3"))
+
+
+def build_embedder(settings: Settings) -> Embedder:
+    """Build the embedder that the settings name."""
+    from retrieval.embedders.choose import choose_embedder
+
+    name = settings.retrieval.embedder
+    try:
+        folder = weights.embedder_folder() if name == "local" else Path()
+    except WeightsMissing as error:
+        raise ModelMissing(str(error)) from None
+    return choose_embedder(name, settings.retrieval.embedder_options, folder)
+
+
+def build_model(settings: Settings) -> ChatModel:
+    """Build the chat model that [bot] model names."""
+    bot = settings.bot
+    provider, _, rest = bot.model.partition(":")
+    folder = settings.root / Path(bot.model).expanduser()
+    key = bot.api_key.get_secret_value() if bot.api_key else None
+    if bot.model == "local":
+        try:
+            return _local_model(weights.chat_model_folder(), bot.engine)
+        except WeightsMissing as error:
+            raise ModelMissing(str(error)) from None
+    if folder.is_dir():
+        return _local_model(folder, bot.engine)
+    if provider == "openai" and rest:
+        from bot.models.remote import OpenAIModel
+
+        return OpenAIModel(
+            rest, base_url=bot.base_url, api_key=key, timeout=bot.timeout, context_tokens=bot.context_tokens
+        )
+    if rest and len(provider) > 1:  # a single letter is a Windows drive
+        from bot.models.remote import LangChainModel
+
+        return LangChainModel(bot.model, timeout=bot.timeout, context_tokens=bot.context_tokens)
+    if bot.model.count("/") == 1 and not bot.model.startswith((".", "/", "~")):
+        return _local_model(_download(bot.model), bot.engine)
+    raise ConfigError(
+        f"[bot] model = '{bot.model}' is no folder here. Give 'local', a folder, a Hugging Face id such as "
+        "'org/name', 'openai:<model>', or '<provider>:<model>' as LangChain names it."
+    )
+
+
+def _local_model(folder: Path, engine: str) -> ChatModel:
+    from bot.models.local import OpenVinoModel, TransformersModel
+
+    if not (folder / "config.json").is_file() or not (folder / "tokenizer.json").is_file():
+        raise ModelError(f"{folder} holds no model: config.json and tokenizer.json are expected in it.")
+    if engine == "openvino":
+        if (folder / "openvino_model.xml").is_file():
+            return OpenVinoModel(folder, folder)
+        for path in sorted(folder.glob("*.gguf")):
+            return OpenVinoModel(folder, path)
+    return TransformersModel(folder)
+
+
+def _download(name: str) -> Path:
+    """Fetch a model from the Hugging Face hub into its own cache, or raise ModelError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model"]))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"The model '{name}' cannot be fetched from the Hugging Face hub: {reason}") from error
+
+
+def options(settings: Settings) -> BotOptions:
+    """Take from the settings what the bot needs."""
+    from bot.answer import BotOptions
+
+    bot = settings.bot
+    return BotOptions(
+        slots=Slots(bot.company, bot.tone, bot.closing, bot.handoff, bot.decline, bot.follow_up),
+        sampling=Sampling(bot.max_tokens, bot.temperature, bot.repetition_penalty),
+        prompt_tokens=bot.prompt_tokens,
+        top_k=settings.retrieval.top_k,
+        min_similarity=settings.retrieval.min_similarity,
+        check_grounding=bot.check_grounding,
+        examples=_examples(settings),
+    )
+
+
+def _examples(settings: Settings) -> tuple[Message, ...]:
+    """Read the exchanges that prompt mode shows: the first of each conversation in the file."""
+    if not settings.bot.examples:
+        return ()
+    path = settings.root / settings.bot.examples
+    shown: list[Message] = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines()[:_SHOWN_EXAMPLES]:
+            messages = [m for m in json.loads(line)["messages"] if m["role"] != "system"][:2]
+            shown += [Message(m["role"], m["content"]) for m in messages]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"[bot] examples: {path} is not a file of conversations: {error}") from error
+    return tuple(shown)

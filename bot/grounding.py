@@ -1,0 +1,131 @@
+"""Check each sentence of an answer against what was shown, and tie it to the passage that supports it.
+
+A sentence is supported when every specific in it (number, price, date, URL, e-mail address) stands in one
+passage, in the customer's record or in the conversation, and enough of its content words stand there too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from prompts.messages import Prompt
+
+MIN_OVERLAP = 0.6  # share of a sentence's content words that its passage must hold
+_MIN_CONTENT_WORDS = 3  # a sentence with fewer and without specifics states nothing that needs support
+
+_MARKER = re.compile(r"\s*\[(\d{1,2})\]")
+_URL = re.compile(r"https?://[^\s)>\]]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
+_NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
+_LIST_NUMBER = re.compile(r"^\s*\d{1,2}[.)]\s+", re.MULTILINE)
+_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+
+# Words of manners: they open, close and join an answer and state nothing about the product.
+_MANNERS = frozenset(
+    """a about above after again all also am an and any anything are as ask at back be because been before being
+    below best but by can could did do does doing done else enjoy feel few for free from further get give glad go
+    good great happy hard has have having hello help helpful her here hesitate hey hi him his hope how i if in
+    into is it its just kindly know let like look make may me might mind more most much must my need next no not
+    now of off ok on once one only or other our out over please question questions reach regards same see shall
+    she should sincerely so some something soon sorry such sure thank thanks that the their them then there these
+    they this those through to today too try under understand until up us very want was way we welcome well were
+    what when where which while who why will with wish would yes you your yours assist assistance support team
+    hear happen happened follow following steps step reaching contacting contact""".split()
+)
+
+Verdict = Literal["supported", "unsupported", "neutral"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Hold the verdict on one sentence; `passage` is the number that supports it, None for record or conversation."""
+
+    verdict: Verdict
+    passage: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    n: int | None
+    words: frozenset[str]
+    specifics: frozenset[str]
+
+
+class Grounding:
+    """Judge the sentences of one answer against its evidence."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        """Take passages and record as shown; the bot's earlier answers count too, as they were checked then.
+
+        What the customer said supports numbers and names ("I have 3 seats"), but no statement about the product.
+        """
+        answered = "\n".join(message.content for message in prompt.history if message.role == "assistant")
+        asked = "\n".join([prompt.question, *(m.content for m in prompt.history if m.role == "user")])
+        self._passages = [_evidence(p.n, f"{p.title}\n{p.heading}\n{p.text}") for p in prompt.passages]
+        self._known = _evidence(None, f"{prompt.record}\n{answered}")
+        self._said = _specifics(asked)
+
+    def check(self, sentence: str) -> Checked:
+        """Say whether a sentence is supported, and by which passage."""
+        marked = [int(n) for n in _MARKER.findall(sentence)]
+        plain = _LIST_NUMBER.sub("", _MARKER.sub("", sentence))
+        words, specifics = _content(plain), _specifics(plain)
+        if not specifics and (len(words) < _MIN_CONTENT_WORDS or plain.rstrip().endswith("?")):
+            return Checked("neutral")
+        best, overlap = self._best(words, specifics, marked)
+        if best is not None and overlap >= MIN_OVERLAP:
+            return Checked("supported", best.n)
+        if self._known_otherwise(words, specifics):
+            return Checked("supported", None)
+        return Checked("unsupported")
+
+    def _best(
+        self, words: frozenset[str], specifics: frozenset[str], marked: Sequence[int]
+    ) -> tuple[_Evidence | None, float]:
+        best, best_rank = None, (-1.0, False, 0)
+        elsewhere = self._known.specifics | self._said
+        for evidence in self._passages:
+            if not specifics <= evidence.specifics | elsewhere or (specifics and not specifics & evidence.specifics):
+                continue
+            overlap = len(words & evidence.words) / len(words) if words else 1.0
+            rank = (overlap, evidence.n in marked, -(evidence.n or 0))  # the marked one, else the first, wins a tie
+            if rank > best_rank:
+                best, best_rank = evidence, rank
+        return best, best_rank[0]
+
+    def _known_otherwise(self, words: frozenset[str], specifics: frozenset[str]) -> bool:
+        """Say whether the record and earlier answers support it."""
+        if not specifics <= self._known.specifics | self._said:
+            return False
+        return bool(words) and len(words & self._known.words) / len(words) >= MIN_OVERLAP
+
+
+def strip_markers(text: str) -> str:
+    """Return the text without citation markers."""
+    return _MARKER.sub("", text)
+
+
+def _evidence(n: int | None, text: str) -> _Evidence:
+    return _Evidence(n, _content(text), _specifics(text))
+
+
+def _specifics(text: str) -> frozenset[str]:
+    found = {url.rstrip(".,;:!?").lower() for url in _URL.findall(text)}
+    rest = _URL.sub(" ", text)
+    found |= {number.rstrip(".,:/-").replace(",", "") for number in _NUMBER.findall(rest)}
+    return frozenset(found)
+
+
+def _content(text: str) -> frozenset[str]:
+    words = (word.lower().strip("'’-") for word in _WORD.findall(_URL.sub(" ", text)))
+    return frozenset(_stem(word) for word in words if len(word) > 1 and word not in _MANNERS)
+
+
+@lru_cache(maxsize=20_000)
+def _stem(word: str) -> str:
+    import Stemmer
+
+    return str(Stemmer.Stemmer("english").stemWord(word))

@@ -1,0 +1,105 @@
+"""Verify an answer while it is written: show what is supported, cite it, leave the rest out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from bot.grounding import Grounding, strip_markers
+from bot.sentences import units
+from prompts.messages import Prompt
+
+_REFUSES = re.compile(
+    r"\b(?:(?:could|can|did) ?n[o']t find|do(?:es)? ?n[o']t (?:have|mention|say|cover|contain|know)|not (?:sure|mentioned)"
+    r"|no (?:information|documentation|mention)|unable to (?:find|answer|help)|nothing (?:in|about))\b",
+    re.IGNORECASE,
+)
+_TERMINAL = re.compile(r"[.!?:)\]\"*|`]\s*$")
+
+
+class Verifier:
+    """Judge one answer unit by unit.
+
+    Greetings and other units that state nothing are held back until something supported follows, so that a reply
+    which turns into a decline shows nothing before it.
+    """
+
+    def __init__(self, prompt: Prompt, *, checked: bool) -> None:
+        """Take the evidence from the prompt; with `checked` False everything is shown, without citations."""
+        self._grounding = Grounding(prompt) if checked else None
+        self._held = ""
+        self._seen: set[str] = set()
+        self._cited: dict[int, None] = {}
+        self.supported = False
+        self.refused = False
+        self.asked_back = False
+        self.showed_text = False
+        self.dropped = 0
+
+    @property
+    def cited(self) -> tuple[int, ...]:
+        """Give the numbers of the passages cited, in the order of the text."""
+        return tuple(self._cited)
+
+    def shown(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield what may be shown; an empty string says that work goes on. Stops at the first repetition."""
+        for unit in units(pieces):
+            if not unit.strip():
+                yield self._follow(unit)
+                continue
+            key = " ".join(strip_markers(unit).lower().split())
+            if key in self._seen and len(key) > 12:  # a small model in a loop never leaves it
+                return
+            self._seen.add(key)
+            yield self._judge(unit)
+
+    def rest(self, *, cut_short: bool) -> str:
+        """Return what is still held back and may be shown at the end; a sentence cut short is left out."""
+        held, self._held = self._held, ""
+        if not (self.supported or self.asked_back or self.refused or self._grounding is None):
+            return ""
+        if cut_short and not _TERMINAL.search(held):
+            return ""
+        return self._show(held)
+
+    def _judge(self, unit: str) -> str:
+        if self._grounding is None:
+            return self._release(strip_markers(unit))
+        checked = self._grounding.check(unit)
+        plain = strip_markers(unit)
+        if _REFUSES.search(plain):
+            self.refused = True
+            self._held += plain
+            return ""
+        if checked.verdict == "unsupported":
+            self.dropped += 1
+            return ""
+        if checked.verdict == "neutral":
+            self.asked_back = self.asked_back or plain.rstrip().endswith("?")
+            self._held += plain
+            return ""
+        self.supported = True
+        if checked.passage is not None:
+            self._cited.setdefault(checked.passage)
+            plain = _mark(plain, checked.passage)
+        return self._release(plain)
+
+    def _follow(self, white: str) -> str:
+        """Keep line breaks where the text before them stays."""
+        if self._held:
+            self._held += white
+        return ""
+
+    def _release(self, text: str) -> str:
+        held, self._held = self._held, ""
+        return self._show(held + text)
+
+    def _show(self, text: str) -> str:
+        if text.strip():
+            self.showed_text = True
+        return text
+
+
+def _mark(unit: str, n: int) -> str:
+    body = unit.rstrip()
+    return f"{body} [{n}]{unit[len(body) :]}"

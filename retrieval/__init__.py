@@ -1,0 +1,1 @@
+"""Find: documents, chunks, generations and the customer's own records."""

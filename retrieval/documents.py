@@ -1,0 +1,73 @@
+"""The values that finding works on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+Audience = Literal["public", "internal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Hold one document of a source; `source` and `document` together are unique."""
+
+    source: str
+    document: str  # id inside the source; for a folder the relative path with "/"
+    title: str
+    text: str
+    audience: Audience
+    url: str | None = None
+    updated: str | None = None  # ISO 8601 date as the document states it
+    digest: str = ""  # sha256 of the raw bytes: a document is "updated" when this differs
+
+    @property
+    def key(self) -> str:
+        """Name the document across sources."""
+        return f"{self.source}/{self.document}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Hold a passage of a document with the path of headings that it stands under."""
+
+    chunk: str  # unique over the generation: "source/document#ordinal"
+    source: str
+    document: str
+    ordinal: int  # 0-based position inside the document
+    title: str
+    heading: str  # "Section > Subsection", "" above the first heading
+    text: str
+    audience: Audience
+    url: str | None = None
+    updated: str | None = None
+
+    @property
+    def embedded_text(self) -> str:
+        """Put title and heading before the text; this is what both indexes see."""
+        head = " > ".join(part for part in (self.title, self.heading) if part)
+        return f"{head}\n{self.text}" if head else self.text
+
+    @property
+    def content_digest(self) -> str:
+        """Hash what is embedded, so that equal content is embedded once."""
+        return hashlib.sha256(self.embedded_text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Hold a found chunk; `rank` counts from 1, `score` is comparable within one answer only."""
+
+    rank: int
+    chunk: Chunk
+    score: float
+    similarity: float  # cosine of question and chunk, -1 to 1; 0.0 where only the lexical index found it
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Name a document that was left out, and why."""
+
+    document: str
+    reason: str

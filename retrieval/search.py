@@ -1,0 +1,151 @@
+"""The one retrieval path: question in, ranked chunks and the caller's own tickets out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from retrieval.documents import Audience, Chunk, Hit
+from retrieval.embedders import Embedder, Vectors
+from retrieval.errors import GenerationError, QuestionError
+from retrieval.fusion import reciprocal_rank_fusion
+from retrieval.reader import KnowledgeReader, Snapshot
+from retrieval.records import Records, Ticket
+from retrieval.settings import RetrievalSettings
+
+MAX_QUESTION_CHARACTERS = 4000
+_TURNS_OF_CONTEXT = 2  # earlier questions that a follow-up is searched with
+_MAX_TICKETS = 50  # the latest of a customer, which bounds the work of one search
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTicket:
+    """Hold a ticket of the caller and its cosine similarity to the question."""
+
+    ticket: Ticket
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hold what one search found; `generation` is None where no knowledge was asked for."""
+
+    generation: str | None
+    hits: tuple[Hit, ...]
+    tickets: tuple[FoundTicket, ...]
+    milliseconds: float
+
+    @property
+    def similarity(self) -> float:
+        """Give the best cosine similarity among the hits, -1.0 without hits."""
+        return max((hit.similarity for hit in self.hits), default=-1.0)
+
+
+def check_question(question: str) -> str:
+    """Return the question without outer white space, or raise QuestionError."""
+    text = question.strip()
+    if not text:
+        raise QuestionError("The question is empty. Write what you want to know.")
+    if len(text) > MAX_QUESTION_CHARACTERS:
+        raise QuestionError(
+            f"The question has {len(text):,} characters; at most {MAX_QUESTION_CHARACTERS:,} are taken. Shorten it."
+        )
+    return text
+
+
+class Searcher:
+    """Search knowledge and one customer's tickets; safe to share between threads."""
+
+    def __init__(
+        self, reader: KnowledgeReader, embedder: Embedder, records: Records, settings: RetrievalSettings
+    ) -> None:
+        self._reader = reader
+        self._embedder = embedder
+        self._records = records
+        self._settings = settings
+        self._ticket_vectors: dict[str, Vectors] = {}  # by text: content that is equal has equal vectors
+
+    def search(
+        self,
+        question: str,
+        *,
+        customer_id: str | None = None,
+        audience: Audience = "public",
+        top_k: int = 10,
+        by: Literal["chunk", "document"] = "chunk",
+        earlier: Sequence[str] = (),
+    ) -> Found:
+        """Find up to top_k distinct chunks (or documents, by their best chunk) and the customer's tickets.
+
+        `earlier` holds the questions asked before in this conversation, oldest first. Raises QuestionError,
+        NoGeneration, and GenerationError where the knowledge was built with another embedder.
+        """
+        started = time.perf_counter()
+        text = check_question(question)
+        query = "\n".join([*earlier[-_TURNS_OF_CONTEXT:], text])[-MAX_QUESTION_CHARACTERS:]
+        vector = self._embedder.embed([query])[0]
+        with self._reader.snapshot() as snapshot:
+            self._check_embedder(snapshot)
+            hits = self._rank(snapshot, query, vector, audience, top_k, by)
+            generation = snapshot.manifest.generation
+        tickets = self._tickets(customer_id, vector)
+        return Found(generation, hits, tickets, (time.perf_counter() - started) * 1000)
+
+    def everything(self, audience: Audience) -> tuple[str, list[Chunk]]:
+        """Return the generation and all its chunks for this audience, in document order."""
+        with self._reader.snapshot() as snapshot:
+            chunks = [c for c in snapshot.chunks.values() if audience == "internal" or c.audience == "public"]
+            return snapshot.manifest.generation, chunks
+
+    def tickets_only(self, question: str, customer_id: str | None) -> tuple[FoundTicket, ...]:
+        """Find the customer's tickets without asking the knowledge."""
+        if not self._records.tickets(customer_id):
+            return ()
+        return self._tickets(customer_id, self._embedder.embed([check_question(question)])[0])
+
+    def _rank(
+        self,
+        snapshot: Snapshot,
+        query: str,
+        vector: Vectors,
+        audience: Audience,
+        top_k: int,
+        by: Literal["chunk", "document"],
+    ) -> tuple[Hit, ...]:
+        depth = max(self._settings.candidates, top_k)
+        dense = snapshot.dense(vector, depth, audience)
+        lexical = snapshot.lexical(query, depth, audience)
+        similarity = dict(dense)
+        hits: list[Hit] = []
+        seen: set[str] = set()
+        for name, score in reciprocal_rank_fusion([[i for i, _ in dense], [i for i, _ in lexical]]):
+            chunk = snapshot.chunks[name]
+            key = f"{chunk.source}/{chunk.document}" if by == "document" else chunk.embedded_text
+            if key in seen:
+                continue
+            seen.add(key)
+            hits.append(Hit(len(hits) + 1, chunk, score, similarity.get(name, 0.0)))
+            if len(hits) == top_k:
+                break
+        return tuple(hits)
+
+    def _check_embedder(self, snapshot: Snapshot) -> None:
+        if snapshot.manifest.embedder != self._embedder.fingerprint:
+            raise GenerationError(
+                "The knowledge was built with another embedder than the one configured. Run 'tandem refresh'."
+            )
+
+    def _tickets(self, customer_id: str | None, vector: Vectors) -> tuple[FoundTicket, ...]:
+        tickets = self._records.tickets(customer_id)[:_MAX_TICKETS]
+        texts = [f"{t.subject}\n{t.text}" for t in tickets]
+        missing = [text for text in dict.fromkeys(texts) if text not in self._ticket_vectors]
+        if missing:
+            self._ticket_vectors.update(zip(missing, self._embedder.embed(missing), strict=True))
+        return tuple(
+            FoundTicket(ticket, float(np.dot(self._ticket_vectors[text], vector)))
+            for ticket, text in zip(tickets, texts, strict=True)
+        )

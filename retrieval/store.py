@@ -1,0 +1,105 @@
+"""The dense index: one Chroma folder a generation, one collection an audience."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from retrieval.documents import Audience, Chunk
+from retrieval.embedders import Vectors
+from retrieval.errors import GenerationError
+
+if TYPE_CHECKING:
+    from chromadb.api.client import Client
+
+AUDIENCES: tuple[Audience, ...] = ("public", "internal")
+_BATCH = 5000  # Chroma takes 5,461 at most
+# Malkov and Yashunin, 2018: recall grows with all three. A generation is built once and read often.
+_HNSW = {"space": "cosine", "ef_construction": 200, "max_neighbors": 32, "ef_search": 200}
+
+
+class DenseStore:
+    """Search the vectors of one generation; opened read-only in practice, since a generation never changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._client: Client | None = _open(folder)
+        self._collections = {name: self._client.get_or_create_collection(name) for name in AUDIENCES}
+        self._counts = {name: collection.count() for name, collection in self._collections.items()}
+
+    @classmethod
+    def build(cls, folder: Path, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """Write chunks and their vectors, shape (len(chunks), dimension), into a new folder."""
+        client = _open(folder)
+        try:
+            for audience in AUDIENCES:
+                rows = [i for i, chunk in enumerate(chunks) if chunk.audience == audience]
+                collection = client.create_collection(
+                    audience,
+                    configuration={"hnsw": _HNSW},  # type: ignore[arg-type]
+                    embedding_function=None,
+                )
+                for start in range(0, len(rows), _BATCH):
+                    batch = rows[start : start + _BATCH]
+                    collection.add(
+                        ids=[chunks[i].chunk for i in batch],
+                        embeddings=vectors[batch],
+                        documents=[chunks[i].text for i in batch],
+                        metadatas=[_metadata(chunks[i]) for i in batch],
+                    )
+        finally:
+            client.close()
+
+    def count(self) -> int:
+        """Count the chunks of all audiences."""
+        return sum(self._counts.values())
+
+    def search(self, vector: Vectors, k: int, audiences: Sequence[Audience]) -> list[tuple[str, float]]:
+        """Return up to k (chunk id, cosine similarity), best first, ties by id; `vector` has shape (dimension,)."""
+        found: list[tuple[str, float]] = []
+        for audience in audiences:
+            count = self._counts[audience]
+            if not count:
+                continue
+            answer = self._collections[audience].query(
+                query_embeddings=vector[None, :], n_results=min(k, count), include=["distances"]
+            )
+            distances = answer["distances"] or [[]]
+            found += [(i, 1.0 - float(d)) for i, d in zip(answer["ids"][0], distances[0], strict=True)]
+        return sorted(found, key=lambda item: (-item[1], item[0]))[:k]
+
+    def vectors(self, ids: Sequence[str], audience: Audience) -> Vectors:
+        """Return the stored vectors of `ids` in their order, shape (len(ids), dimension)."""
+        import numpy as np
+
+        rows = self._collections[audience].get(ids=list(ids), include=["embeddings"])
+        embeddings = rows["embeddings"]
+        if embeddings is None or len(rows["ids"]) != len(ids):
+            raise GenerationError("The vector store lacks chunks that its generation lists.")
+        by_id = dict(zip(rows["ids"], embeddings, strict=True))
+        return np.asarray([by_id[i] for i in ids], dtype=np.float32)
+
+    def close(self) -> None:
+        """Release the files; the store cannot be used afterwards."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _open(folder: Path) -> Client:
+    import chromadb
+    from chromadb.config import Settings
+
+    settings = Settings(anonymized_telemetry=False, is_persistent=True)
+    return cast("Client", chromadb.PersistentClient(str(folder), settings=settings))
+
+
+def _metadata(chunk: Chunk) -> dict[str, str | int]:
+    return {
+        "source": chunk.source,
+        "document": chunk.document,
+        "ordinal": chunk.ordinal,
+        "title": chunk.title,
+        "heading": chunk.heading,
+        "url": chunk.url or "",
+    }

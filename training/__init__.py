@@ -1,0 +1,1 @@
+"""Learn: measure the bot on cases with known answers."""
