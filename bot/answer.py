@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bot.decide import Decision, decide_after, decide_before
 from bot.errors import KnowledgeTooLarge
@@ -89,6 +89,7 @@ class BotOptions:
     top_k: int = 4
     min_similarity: float = 0.3
     check_grounding: bool = True
+    has_sources: bool = True  # a deployment without sources answers from its weights
     examples: tuple[Message, ...] = ()  # shown exchanges of prompt mode
 
 
@@ -175,6 +176,17 @@ class SupportBot:
         before = self._history(conversation_id, history, who)
         work = _Work(question, mode, who, conversation_id or new_id("conv"), before, started)
         return self._run(work)
+
+    def readiness(self) -> dict[str, Any]:
+        """Say whether questions can be answered now, from which knowledge, and by which model."""
+        state = self.searcher.state()
+        return {
+            "ready": state is not None or not self._options.has_sources,
+            "model": self.model.name,
+            "release": None,
+            "generation": state.generation if state else None,
+            "knowledge_updated_at": state.created_at if state else None,
+        }
 
     def _run(self, work: _Work) -> Iterator[Delta | Done]:
         self._prepare(work)

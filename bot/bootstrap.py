@@ -160,6 +160,7 @@ def options(settings: Settings) -> BotOptions:
         top_k=settings.retrieval.top_k,
         min_similarity=settings.retrieval.min_similarity,
         check_grounding=bot.check_grounding,
+        has_sources=bool(settings.sources),
         examples=_examples(settings),
     )
 

@@ -14,12 +14,12 @@ from typing import Literal
 
 from prompts.messages import Prompt
 
-MIN_OVERLAP = 0.6  # share of a sentence's content words that its passage must hold
+MIN_OVERLAP = 0.75  # share of a sentence's content words that its passage must hold
 _MIN_CONTENT_WORDS = 3  # a sentence with fewer and without specifics states nothing that needs support
 
 _MARKER = re.compile(r"\s*\[(\d{1,2})\]")
 _URL = re.compile(r"https?://[^\s)>\]]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
-_NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
+_NUMBER = re.compile(r"[$€£¥]?\d+(?:[.,:/-]\d+)*(?:\s?%)?")  # "10 %" is not supported by "10"
 _LIST_NUMBER = re.compile(r"^\s*\d{1,2}[.)]\s+", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 
@@ -71,7 +71,7 @@ class Grounding:
     def check(self, sentence: str) -> Checked:
         """Say whether a sentence is supported, and by which passage."""
         marked = [int(n) for n in _MARKER.findall(sentence)]
-        plain = _LIST_NUMBER.sub("", _MARKER.sub("", sentence))
+        plain = plain_sentence(sentence)
         words, specifics = _content(plain), _specifics(plain)
         if not specifics and (len(words) < _MIN_CONTENT_WORDS or plain.rstrip().endswith("?")):
             return Checked("neutral")
@@ -103,6 +103,11 @@ class Grounding:
         return bool(words) and len(words & self._known.words) / len(words) >= MIN_OVERLAP
 
 
+def plain_sentence(text: str) -> str:
+    """Return the text without citation markers and list numbers."""
+    return _LIST_NUMBER.sub("", strip_markers(text))
+
+
 def strip_markers(text: str) -> str:
     """Return the text without citation markers."""
     return _MARKER.sub("", text)
@@ -115,7 +120,7 @@ def _evidence(n: int | None, text: str) -> _Evidence:
 def _specifics(text: str) -> frozenset[str]:
     found = {url.rstrip(".,;:!?").lower() for url in _URL.findall(text)}
     rest = _URL.sub(" ", text)
-    found |= {number.rstrip(".,:/-").replace(",", "") for number in _NUMBER.findall(rest)}
+    found |= {number.replace(",", "").replace(" ", "") for number in _NUMBER.findall(rest)}
     return frozenset(found)
 
 

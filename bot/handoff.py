@@ -1,33 +1,51 @@
-"""Rules that decide without a model: small talk, and when a person takes over."""
+"""Rules that decide without a model: small talk, questions too vague to look up, and when a person takes over."""
 
 from __future__ import annotations
 
 import re
 
-_PERSON = r"(?:person|human(?: being)?|agent|representative|rep|someone|somebody|operator|employee|staff(?: member)?|real person|live agent|supervisor|manager)"
+_FLAGS = re.IGNORECASE | re.VERBOSE
+
 _ASKS_FOR_PERSON = re.compile(
-    rf"\b(?:(?:speak|talk|chat|connect(?: me)?|transfer(?: me)?|put me through|pass me(?: on)?|hand me over|escalate)"
-    rf"(?: this| it)? (?:to|with) (?:a |an |the |your )?(?:real |live |actual |human )?{_PERSON}"
-    rf"|(?:want|need|get me|give me|prefer) (?:a |an |the )?(?:real |live |actual |human )*(?:person|human|agent|representative)\b"
-    rf"|(?:real|live|actual) (?:person|human|agent)|human (?:agent|support|help))\b",
-    re.IGNORECASE,
+    r"""\b(?:
+        (?:speak|talk|chat|escalate|(?:connect|transfer|pass)(?:\ me)?(?:\ on)?|put\ me\ through|hand\ me\ over)
+        (?:\ this|\ it)?\ (?:to|with)\ (?:a\ |an\ |the\ |your\ )?(?:real\ |live\ |actual\ |human\ )?
+        (?:person|human(?:\ being)?|agent|representative|rep|someone|somebody|operator|employee|staff(?:\ member)?
+          |supervisor|manager)
+      | (?:want|need|get\ me|give\ me|prefer)\ (?:a\ |an\ |the\ )?(?:real\ |live\ |actual\ |human\ )*
+        (?:person|human|agent|representative)
+      | (?:real|live|actual)\ (?:person|human|agent)
+      | human\ (?:agent|support|help)
+    )\b""",
+    _FLAGS,
 )
-_GREETING = r"(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|greetings)"
-_THANKS = r"(?:thanks?(?: you)?(?: so| very)?(?: much)?|thank you|thx|cheers|great|perfect|awesome|bye|goodbye|good bye|ok(?:ay)?)"
-_MORE = r"(?:there|all|everyone|team|again|a lot|for (?:the|your|all(?: the)?) (?:help|support|quick (?:help|reply|answer)|answer)|that (?:helps|helped|worked|is all|was all)|that's all|(?:and )?have a (?:nice|good|great) (?:day|one|evening|weekend)|how are you(?: doing)?(?: today)?|i'm good|no(?:,)? that's all|you too)"
+
 _SMALL_TALK = re.compile(
-    rf"^(?:{_GREETING}|{_THANKS}|{_MORE})(?:[\s,.!?:)]+(?:{_GREETING}|{_THANKS}|{_MORE}))*[\s,.!?:)\U0001F300-\U0001FAFF]*$",
-    re.IGNORECASE,
+    r"""^(?:(?:
+        hi|hello|hey|greetings|good\ (?:morning|afternoon|evening|day)|there|all|everyone|team|again
+      | thanks?(?:\ you)?(?:\ so|\ very)?(?:\ much)?|thx|cheers|a\ lot|great|perfect|awesome|ok(?:ay)?
+      | for\ (?:the|your|all(?:\ the)?)\ (?:help|support|quick\ (?:help|reply|answer)|answer)
+      | bye|good\ ?bye|you\ too|(?:and\ )?have\ a\ (?:nice|good|great)\ (?:day|one|evening|weekend)
+      | (?:no,?\ )?that(?:'s|\ is|\ was)\ all|that\ help(?:s|ed)|that\ worked
+      | how\ are\ you(?:\ doing)?(?:\ today)?|i'm\ good
+    )[\s,.!?:)\U0001F300-\U0001FAFF]*)+$""",
+    _FLAGS,
 )
+_SMALL_TALK_CHARACTERS = 120
+
 # Cannot be looked up by itself: it names neither a part of the product nor a wish.
 _VAGUE = re.compile(
-    r"^(?:(?:please |can you |could you |i need |hi,? |hello,? )*"
-    r"(?:help(?: me)?(?: please)?|it (?:does ?n[o']?t|is ?n[o']?t|won't|stopped|just) ?(?:work(?:ing|s)?(?: any ?more)?|load(?:ing)?|open(?:ing)?)?"
-    r"|it'?s (?:broken|not working|stuck|wrong)|(?:something|everything) (?:is|went|seems) (?:wrong|broken|off)"
-    r"|(?:i have|there is|there's|i've got) (?:a |an )?(?:problem|issue|question|error)|not working|it(?: is|'s)? ?fail(?:s|ed|ing)?"
-    r"|(?:i )?(?:can't|cannot) (?:do|get) it(?: to work)?|how do i do (?:it|this|that)|why(?: not)?|what now|problem|issue|error))"
-    r"[\s.!?]*$",
-    re.IGNORECASE,
+    r"""^(?:(?:please|can\ you|could\ you|i\ need|hi,?|hello,?)\ )*(?:
+        help(?:\ me)?(?:\ please)?
+      | it\ (?:doesn'?t|does\ not|isn'?t|is\ not|won'?t|will\ not|stopped|just)\ ?
+        (?:work(?:ing|s)?(?:\ any\ ?more)?|load(?:ing)?|open(?:ing)?)?
+      | it'?s\ (?:broken|not\ working|stuck|wrong)|not\ working|it(?:\ is|'s)?\ fail(?:s|ed|ing)?
+      | (?:something|everything)\ (?:is|went|seems)\ (?:wrong|broken|off)
+      | (?:i\ have|there\ is|there's|i've\ got)\ (?:a\ |an\ )?(?:problem|issue|question|error)
+      | (?:i\ )?(?:can't|cannot)\ (?:do|get)\ it(?:\ to\ work)?
+      | how\ do\ i\ do\ (?:it|this|that)|why(?:\ not)?|what\ now|problem|issue|error
+    )[\s.!?]*$""",
+    _FLAGS,
 )
 
 
@@ -38,7 +56,8 @@ def asks_for_person(question: str) -> bool:
 
 def is_small_talk(question: str) -> bool:
     """Say whether this is a greeting, thanks or goodbye and nothing more."""
-    return len(question) <= 120 and bool(_SMALL_TALK.match(question.strip()))
+    text = question.strip()
+    return len(text) <= _SMALL_TALK_CHARACTERS and bool(_SMALL_TALK.match(text))
 
 
 def is_vague(question: str) -> bool:

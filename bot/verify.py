@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from bot.grounding import Grounding, strip_markers
+from bot.grounding import Grounding, plain_sentence, strip_markers
 from bot.sentences import units
 from prompts.messages import Prompt
 
 _REFUSES = re.compile(
-    r"\b(?:(?:could|can|did) ?n[o']t find|do(?:es)? ?n[o']t (?:have|mention|say|cover|contain|know)|not (?:sure|mentioned)"
-    r"|no (?:information|documentation|mention)|unable to (?:find|answer|help)|nothing (?:in|about))\b",
+    r"\b(?:(?:could|can|did) ?n[o']t find|do(?:es)? ?n[o']t (?:have|mention|say|cover|contain|know)"
+    r"|not (?:sure|mentioned)|no (?:information|documentation|mention)|unable to (?:find|answer|help)|nothing (?:in|about))\b",
     re.IGNORECASE,
 )
 _TERMINAL = re.compile(r"[.!?:)\]\"*|`]\s*$")
@@ -47,7 +47,7 @@ class Verifier:
             if not unit.strip():
                 yield self._follow(unit)
                 continue
-            key = " ".join(strip_markers(unit).lower().split())
+            key = " ".join(plain_sentence(unit).lower().split())
             if key in self._seen and len(key) > 12:  # a small model in a loop never leaves it
                 return
             self._seen.add(key)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.output import note, progress_bar, say, table, write_json
+from cli.output import note, progress_bar, say, write_json
 
 if TYPE_CHECKING:
     from bot.settings import Settings

@@ -11,8 +11,9 @@ import numpy as np
 
 from retrieval.documents import Audience, Chunk, Hit
 from retrieval.embedders import Embedder, Vectors
-from retrieval.errors import GenerationError, QuestionError
+from retrieval.errors import GenerationError, NoGeneration, QuestionError
 from retrieval.fusion import reciprocal_rank_fusion
+from retrieval.generations import Manifest
 from retrieval.reader import KnowledgeReader, Snapshot
 from retrieval.records import Records, Ticket
 from retrieval.settings import RetrievalSettings
@@ -94,6 +95,14 @@ class Searcher:
             generation = snapshot.manifest.generation
         tickets = self._tickets(customer_id, vector)
         return Found(generation, hits, tickets, (time.perf_counter() - started) * 1000)
+
+    def state(self) -> Manifest | None:
+        """Return the manifest of the current generation, None before the first refresh."""
+        try:
+            with self._reader.snapshot() as snapshot:
+                return snapshot.manifest
+        except NoGeneration:
+            return None
 
     def everything(self, audience: Audience) -> tuple[str, list[Chunk]]:
         """Return the generation and all its chunks for this audience, in document order."""

@@ -169,9 +169,13 @@ def pip(arguments: List[str]) -> None:
     """Run the environment's pip with its output in a log, showing every 20 s that it is alive."""
     log = venv_path("tandem-install.log")
     command = [program("python"), "-m", "pip"] + arguments
-    command += ["--retries", "2", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    # As a variable it also reaches the pip that fetches the build backend; the default of 5 takes a minute.
+    settings = dict(os.environ, PIP_RETRIES=os.environ.get("PIP_RETRIES", "2"))
     with open(log, "w", encoding="utf-8") as stream:
-        child = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=settings, stdout=stream, stderr=subprocess.STDOUT, close_fds=False
+        )
         try:
             wait_and_show(child, log)
         except BaseException:
@@ -200,7 +204,8 @@ def pip_failure(log: str) -> str:
     with open(log, encoding="utf-8", errors="replace") as stream:
         lines = [line.strip() for line in stream if line.strip()]
     rest = " (pip's full output: %s)" % log
-    if NO_NETWORK.search("\n".join(lines[-40:])):
+    # Early warnings may have been overcome, unless they say that no further try is left.
+    if NO_NETWORK.search("\n".join([line for line in lines if "total=0" in line] + lines[-40:])):
         return "No network: the package index could not be reached. Connect and run the same command again." + rest
     if any("No space left" in line for line in lines):
         return "No space left on the disk. Make room and run the same command again." + rest
@@ -232,12 +237,15 @@ def try_lock(stream: IO[str]) -> bool:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Keep two set-ups of one clone apart; the system lets go of the lock when a process dies."""
+    """Keep two set-ups of one clone apart; the system lifts the lock with the last process that holds it."""
     with open(os.path.join(ROOT, ".venv.lock"), "w") as stream:
         if not try_lock(stream):
             say("==> Waiting for another set-up of this clone to finish")
             while not try_lock(stream):
                 time.sleep(1)
+        # Handed on (close_fds=False) to venv and pip: where only this process is killed, they work on alone,
+        # and the next call waits for them instead of writing into the same folders.
+        os.set_inheritable(stream.fileno(), True)
         yield
 
 

@@ -65,7 +65,8 @@ class _LocalModel:
             finally:
                 tokens.put(_END)
 
-        threading.Thread(target=work, name="generate", daemon=True).start()
+        # Not a daemon: at exit the interpreter waits for the engine, which stops at its next token.
+        threading.Thread(target=work, name="generate").start()
         try:
             yield from self._tokenizer.decode_stream(_drain(tokens))
         finally:
