@@ -89,6 +89,7 @@ class BotOptions:
     top_k: int = 4
     min_similarity: float = 0.3
     check_grounding: bool = True
+    quote_similarity: float = 0.5
     has_sources: bool = True  # a deployment without sources answers from its weights
     examples: tuple[Message, ...] = ()  # shown exchanges of prompt mode
 
@@ -284,10 +285,18 @@ class SupportBot:
         if rest:
             work.text += rest
             yield Delta(rest)
-        work.decision = decide_after(work.decision, verifier, self._options.slots)
+        work.decision = decide_after(work.decision, verifier, self._options.slots, self._quotable(work))
         if work.decision.text:  # nothing was shown yet
             work.text = work.decision.text
             yield Delta(work.text)
+
+    def _quotable(self, work: _Work) -> Passage | None:
+        """Return the best passage where it is so close to the question that it answers by itself."""
+        assert work.prompt is not None
+        hits = work.found.hits if work.found else ()
+        if not hits or not work.prompt.passages or hits[0].similarity < self._options.quote_similarity:
+            return None
+        return work.prompt.passages[0]
 
     def _pieces(self, work: _Work) -> Iterator[str]:
         assert work.prompt is not None

@@ -154,12 +154,21 @@ def options(settings: Settings) -> BotOptions:
 
     bot = settings.bot
     return BotOptions(
-        slots=Slots(bot.company, bot.tone, bot.closing, bot.handoff, bot.decline, bot.follow_up),
+        slots=Slots(
+            company=bot.company,
+            tone=bot.tone,
+            closing=bot.closing,
+            handoff=bot.handoff,
+            decline=bot.decline,
+            quote=bot.quote,
+            follow_up=bot.follow_up,
+        ),
         sampling=Sampling(bot.max_tokens, bot.temperature, bot.repetition_penalty),
         prompt_tokens=bot.prompt_tokens,
         top_k=settings.retrieval.top_k,
         min_similarity=settings.retrieval.min_similarity,
         check_grounding=bot.check_grounding,
+        quote_similarity=bot.quote_similarity,
         has_sources=bool(settings.sources),
         examples=_examples(settings),
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bot.handoff import asks_for_person, is_small_talk, is_vague
 from bot.verify import Verifier
-from prompts.messages import Message, Slots
+from prompts.messages import Message, Passage, Slots
 
 Action = Literal["answer", "follow_up", "decline", "handoff"]
 
@@ -33,8 +33,11 @@ def decide_before(question: str, history: Sequence[Message], slots: Slots) -> De
     return None
 
 
-def decide_after(before: Decision | None, verifier: Verifier, slots: Slots) -> Decision:
-    """Decide from what was verified; an unsupported reply is never an answer."""
+def decide_after(before: Decision | None, verifier: Verifier, slots: Slots, quotable: Passage | None) -> Decision:
+    """Decide from what was verified; an unsupported reply is never an answer.
+
+    Where nothing of it can be shown, `quotable` (a passage close to the question) is quoted in its place.
+    """
     if before is not None:
         return before if verifier.showed_text else Decision(before.action, before.reason, slots.closing)
     if verifier.refused:
@@ -44,4 +47,7 @@ def decide_after(before: Decision | None, verifier: Verifier, slots: Slots) -> D
         return Decision("answer", "supported by the evidence", "")
     if verifier.asked_back:
         return Decision("follow_up", "the model asked back", "")
+    if quotable is not None:
+        quote = f"{slots.quote}\n\n{verifier.quote(quotable)}"
+        return Decision("answer", "nothing that the model wrote is supported; a passage is quoted", quote)
     return Decision("decline", "nothing that the model wrote is supported", slots.decline)

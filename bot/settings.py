@@ -31,6 +31,7 @@ class BotSettings(Table):
     repetition_penalty: float = Field(default=1.05, ge=1, le=2)  # local models only
     timeout: float = Field(default=60.0, gt=0)  # seconds, of a remote model
     check_grounding: bool = True
+    quote_similarity: float = Field(default=0.5, ge=-1, le=2)  # above it a passage stands in for a lost answer
     company: str = "our company"
     tone: str = ""
     greeting: str = "Hi! Ask me anything about the product."
@@ -38,6 +39,7 @@ class BotSettings(Table):
     closing: str = "Is there anything else I can help with?"
     handoff: str = "I am passing you on to a colleague, who will answer you here."
     decline: str = "I could not find that in our documentation. Would you like me to pass you on to a colleague?"
+    quote: str = "This is what our documentation says:"
     follow_up: str = "Could you tell me a little more about what you were doing and what you see?"
     examples: str | None = None  # conversations shown in prompt mode, JSONL
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from bot.grounding import Grounding, plain_sentence, strip_markers
 from bot.sentences import units
-from prompts.messages import Prompt
+from prompts.messages import Passage, Prompt
 
 _REFUSES = re.compile(
     r"\b(?:(?:could|can|did) ?n[o']t find|do(?:es)? ?n[o']t (?:have|mention|say|cover|contain|know)"
-    r"|not (?:sure|mentioned)|no (?:information|documentation|mention)|unable to (?:find|answer|help)|nothing (?:in|about))\b",
+    r"|not (?:sure|mentioned)|no (?:information|documentation|mention)"
+    r"|unable to (?:find|answer|help)|nothing (?:in|about))\b",
     re.IGNORECASE,
 )
 _TERMINAL = re.compile(r"[.!?:)\]\"*|`]\s*$")
@@ -56,21 +57,27 @@ class Verifier:
     def rest(self, *, cut_short: bool) -> str:
         """Return what is still held back and may be shown at the end; a sentence cut short is left out."""
         held, self._held = self._held, ""
-        if not (self.supported or self.asked_back or self.refused or self._grounding is None):
+        if not (self.supported or self.asked_back or self.refused):
             return ""
         if cut_short and not _TERMINAL.search(held):
             return ""
         return self._show(held)
 
+    def quote(self, passage: Passage) -> str:
+        """Return a passage as an answer that cites itself."""
+        self._cited = {passage.n: None}
+        return _mark(strip_markers(passage.text), passage.n)
+
     def _judge(self, unit: str) -> str:
-        if self._grounding is None:
-            return self._release(strip_markers(unit))
-        checked = self._grounding.check(unit)
         plain = strip_markers(unit)
         if _REFUSES.search(plain):
             self.refused = True
             self._held += plain
             return ""
+        if self._grounding is None:
+            self.supported = True  # nothing is checked where the weights are all the evidence there is
+            return self._release(plain)
+        checked = self._grounding.check(unit)
         if checked.verdict == "unsupported":
             self.dropped += 1
             return ""

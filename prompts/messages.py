@@ -26,6 +26,7 @@ class Slots:
     closing: str = "Is there anything else I can help with?"
     handoff: str = "I am passing you on to a colleague, who will answer you here."
     decline: str = "I could not find that in our documentation. Would you like me to pass you on to a colleague?"
+    quote: str = "This is what our documentation says:"
     follow_up: str = "Could you tell me a little more about what you were doing and what you see?"
 
 

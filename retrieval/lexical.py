@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class LexicalIndex:
         """Index `texts`, named by `ids` in the same order."""
         import bm25s
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
         tokens = [_tokens(text) for text in texts]
         if not any(tokens):
             return cls(ids, None)

@@ -208,7 +208,7 @@ function showConfig({ company, greeting, suggestions = [], modes = [], demo }) {
     el("li", {}, el("button", { type: "button", on: { click: () => state.streaming || ask(words) } }, words));
   byId("suggestions").replaceChildren(...suggestions.map(suggestion));
   byId("mode").replaceChildren(...modes.map((mode) => el("option", { value: mode }, MODE_NAMES[mode] ?? mode)));
-  byId("mode-field").hidden = !demo || modes.length < 2;
+  byId("mode-field").hidden = !demo || embedded || modes.length < 2;
   showAbout();
 }
 
@@ -231,7 +231,6 @@ async function start() {
   listen();
   fitQuestion();
   const given = identity.takeFromAddress();
-  document.documentElement.classList.toggle("embedded", embedded);
   byId("close").hidden = !embedded;
   if (embedded) identity.listenToParent();
   // On a touch screen focus would bring up the keyboard unasked.

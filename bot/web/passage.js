@@ -30,8 +30,11 @@ export function createPassagePanel(getToken) {
     const { signal } = (loading = new AbortController());
     try {
       const passage = await getPassage(turnId, citation.n, { token: await getToken(), signal });
-      show(passage);
-      body.replaceChildren(...passageNodes(passage));
+      const nodes = passageNodes(passage);
+      // A passage that opens with its own heading needs no second one above it.
+      const heading = nodes[0]?.textContent === passage.heading ? null : passage.heading;
+      show({ ...passage, heading });
+      body.replaceChildren(...nodes);
     } catch (error) {
       if (signal.aborted) return;
       const message = error instanceof ApiError ? error.message : "The passage could not be shown.";

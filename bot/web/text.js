@@ -71,7 +71,8 @@ function inline(text, makeChip) {
   const nodes = [];
   let end = 0;
   for (const match of text.matchAll(INLINE)) {
-    nodes.push(text.slice(end, match.index), ...marked(match, makeChip));
+    const before = text.slice(end, match.index);
+    nodes.push(...(match.groups.cited ? together(before, marked(match, makeChip)) : [before, ...marked(match, makeChip)]));
     end = match.index + match[0].length;
   }
   return [...nodes, text.slice(end)].filter((node) => node !== "");
@@ -85,6 +86,13 @@ function marked(match, makeChip) {
   if (url) return [outsideLink(url, url)];
   const chips = cited.split(",").map((n) => makeChip(Number(n)));
   return chips.every((chip) => chip) ? chips : [match[0]];
+}
+
+/** Keep chips on the line of the word they support; a very long word must still be able to wrap. */
+function together(before, chips) {
+  const word = before.match(/[^\s]{0,24} *$/)[0];
+  if (!word.trim()) return [before.replace(/ +$/, "\u00a0"), ...chips];
+  return [before.slice(0, -word.length), el("span", { class: "together" }, word.replace(/ +$/, "\u00a0"), ...chips)];
 }
 
 /** While text streams in, its last marker may be half there: "[1". */

@@ -82,7 +82,13 @@ const pendingChip = (n) => el("span", { class: "cite" }, String(n));
 const chip = (citation, open) =>
   el(
     "button",
-    { type: "button", class: "cite", "aria-label": `Source ${citation.n}: ${citation.title}`, on: { click: open(citation) } },
+    {
+      type: "button",
+      class: "cite",
+      "aria-label": `Source ${citation.n}: ${citation.title}`,
+      "aria-haspopup": "dialog",
+      on: { click: open(citation) },
+    },
     String(citation.n),
   );
 
@@ -93,7 +99,7 @@ function sourceList(citations, open) {
       {},
       el(
         "button",
-        { type: "button", class: "source", on: { click: open(citation) } },
+        { type: "button", class: "source", "aria-haspopup": "dialog", on: { click: open(citation) } },
         el("span", { class: "number" }, String(citation.n)),
         el("span", { class: "title" }, citation.title),
       ),

@@ -23,7 +23,5 @@ def embedder_folder() -> Path:
 def _complete(source: Source) -> Path:
     folder = weights_folder() / source.folder
     if not is_complete(folder):
-        raise WeightsMissing(
-            f"The weights of {source.model} are missing or incomplete in {folder}: run 'make setup'."
-        )
+        raise WeightsMissing(f"The weights of {source.model} are missing or incomplete in {folder}: run 'make setup'.")
     return folder

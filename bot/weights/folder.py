@@ -27,9 +27,7 @@ def is_complete(folder: Path) -> bool:
         manifest = read_manifest(folder)
         if manifest["format_version"] != FORMAT_VERSION:
             return False
-        return all(
-            (folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items()
-        )
+        return all((folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

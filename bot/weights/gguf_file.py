@@ -38,9 +38,7 @@ def write_q8_0(metadata: gguf.GGUFReader, tensors: Iterable[tuple[str, Array]], 
 
     Vectors (the norms) stay fp32: they are tiny and every value after them depends on them.
     """
-    writer = gguf.GGUFWriter(
-        target, arch=value(metadata, "general.architecture"), endianess=metadata.endianess
-    )
+    writer = gguf.GGUFWriter(target, arch=value(metadata, "general.architecture"), endianess=metadata.endianess)
     _copy_metadata(metadata, writer)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)

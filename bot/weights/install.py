@@ -20,9 +20,7 @@ Build = Callable[[Path, Path, Tell], None]
 
 def install_all(tell: Tell) -> None:
     """Put every local model in place that is not there yet; WeightsError says what went wrong."""
-    if all(
-        folder.comes_from(paths.weights_folder() / source.folder, source) for source in (CHAT_MODEL, EMBEDDER)
-    ):
+    if all(folder.comes_from(paths.weights_folder() / source.folder, source) for source in (CHAT_MODEL, EMBEDDER)):
         return
     # Imported here: a second set-up has nothing to convert and need not wait for numpy.
     from bot.weights import minilm, smollm

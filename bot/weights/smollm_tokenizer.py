@@ -25,9 +25,7 @@ def write_tokenizer(reader: gguf.GGUFReader, folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and chat_template.jinja; raises ConversionFailed."""
     kind = (value(reader, "tokenizer.ggml.model"), value(reader, "tokenizer.ggml.pre"))
     if kind != ("gpt2", "smollm"):
-        raise ConversionFailed(
-            f"The weights carry a tokenizer of kind {kind}; only ('gpt2', 'smollm') is known."
-        )
+        raise ConversionFailed(f"The weights carry a tokenizer of kind {kind}; only ('gpt2', 'smollm') is known.")
     build_tokenizer(reader).save(str(folder / "tokenizer.json"))
     config = json.dumps(_config(reader), indent=2, ensure_ascii=False) + "\n"
     (folder / "tokenizer_config.json").write_text(config, encoding="utf-8")

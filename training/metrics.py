@@ -1,0 +1,140 @@
+"""Metrics over eval results: pure functions, with 95 % intervals; an error counts as wrong."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from training.cases import Case
+from training.style import style_holds
+
+_Z = 1.959964  # 97.5 % quantile of the normal distribution
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Hold what one mode answered to one case; `error` is set where it failed."""
+
+    case: Case
+    text: str = ""
+    action: str = ""
+    documents: tuple[str, ...] = ()  # "source/document" of each citation
+    first_token_ms: float | None = None
+    total_ms: float | None = None
+    prompt_tokens: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Hold a value with its 95 % interval over n cases; all None where no case applies."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def measure(results: Sequence[Result], *, closing: str, first_names: Mapping[str, str]) -> dict[str, Metric]:
+    """Compute every metric of one mode; `first_names` by customer id."""
+    cited = [r for r in results if r.case.answerable and r.case.documents]
+    return {
+        "facts": proportion([has_facts(r) for r in results if r.case.answerable and r.case.facts]),
+        "citation_hit": proportion([bool(set(r.documents) & set(r.case.documents)) for r in cited]),
+        "citation_precision": mean([citation_precision(r) for r in cited if r.error or r.action == "answer"]),
+        "abstention": balanced_accuracy(
+            [_answered(r) for r in results if r.case.answerable],
+            [_abstained(r) for r in results if not r.case.answerable],
+        ),
+        "style": proportion(
+            [r.error is None and style_holds(r.text, r.action, r.case, closing, first_names) for r in results]
+        ),
+        "first_token_ms": median([r.first_token_ms for r in results]),
+        "total_ms": median([r.total_ms for r in results]),
+        "prompt_tokens": median([r.prompt_tokens for r in results]),
+    }
+
+
+def has_facts(result: Result) -> bool:
+    """Say whether every listed fact stands in the text, in one of its alternatives, and nothing forbidden does."""
+    if result.error:
+        return False
+    text = normalise(result.text)
+    held = all(any(_stands_in(alternative, text) for alternative in fact.split(" | ")) for fact in result.case.facts)
+    return held and not any(_stands_in(word, text) for word in result.case.forbidden)
+
+
+def normalise(text: str) -> str:
+    """Lower the case, drop markers, Markdown signs and thousands' separators, and join white space."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = re.sub(r"\s*\[\d{1,2}\]", "", text)
+    text = re.sub(r"[*_`]", "", text)
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    return " ".join(text.replace("’", "'").split())
+
+
+def _stands_in(wanted: str, text: str) -> bool:
+    """Say whether `wanted` stands in normalised text, not as a part of a longer word or number."""
+    return bool(re.search(rf"(?<![\w$]){re.escape(normalise(wanted))}(?!\w|[.,]\d)", text))
+
+
+def citation_precision(result: Result) -> float:
+    """Return the share of citations that name a right document; none at all counts as 0."""
+    if result.error or not result.documents:
+        return 0.0
+    return sum(document in result.case.documents for document in result.documents) / len(result.documents)
+
+
+def _answered(result: Result) -> bool:
+    return result.error is None and result.action == "answer"
+
+
+def _abstained(result: Result) -> bool:
+    return result.error is None and result.action != "answer"
+
+
+def proportion(outcomes: Sequence[bool]) -> Metric:
+    """Return a share with its Wilson score interval (Wilson, 1927)."""
+    n = len(outcomes)
+    if not n:
+        return Metric(None, None, None, 0)
+    p = sum(outcomes) / n
+    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z * sqrt(p * (1 - p) / n + _Z**2 / (4 * n * n)) / (1 + _Z**2 / n)
+    return Metric(p, max(0.0, centre - half), min(1.0, centre + half), n)
+
+
+def mean(values: Sequence[float]) -> Metric:
+    """Return a mean with its bootstrap interval."""
+    return _bootstrapped([values], lambda parts: float(np.mean(parts[0])))
+
+
+def median(values: Sequence[float | None]) -> Metric:
+    """Return a median with its bootstrap interval; missing values are left out, and n says so."""
+    return _bootstrapped([[v for v in values if v is not None]], lambda parts: float(np.median(parts[0])))
+
+
+def balanced_accuracy(first: Sequence[bool], second: Sequence[bool]) -> Metric:
+    """Return the mean of both classes' accuracy with its bootstrap interval, each class resampled by itself."""
+    return _bootstrapped(
+        [[float(v) for v in first], [float(v) for v in second]],
+        lambda parts: float(np.mean([np.mean(part) for part in parts])),
+    )
+
+
+def _bootstrapped(parts: Sequence[Sequence[float]], statistic: Callable[[Sequence[np.ndarray]], float]) -> Metric:
+    """Return a statistic with its percentile bootstrap interval (Efron, 1979)."""
+    n = sum(len(part) for part in parts)
+    if not all(parts):
+        return Metric(None, None, None, n)
+    arrays = [np.asarray(part, dtype=float) for part in parts]
+    random = np.random.default_rng(0)  # fixed, so that the same results give the same interval
+    samples = [statistic([random.choice(a, len(a)) for a in arrays]) for _ in range(_RESAMPLES)]
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return Metric(statistic(arrays), float(low), float(high), n)
