@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples at each run, and no folder of examples left behind.
+settings.register_profile("tandem", derandomize=True, database=None)
+settings.load_profile("tandem")
 
 _KEPT = {"TANDEM_CACHE", "TANDEM_REQUIRE_BROWSER"}  # where the weights lie, and what CI demands
 
