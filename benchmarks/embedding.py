@@ -14,7 +14,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import machine  # noqa: E402
+
 CHUNK_TOKENS = 200
 MAX_LENGTH = 256
 QUERIES = 300  # timed one by one, after 30 that are not
@@ -268,15 +271,6 @@ def print_table(report: dict[str, Any]) -> None:
         )
     if "onnxruntime" not in report["engines"]:
         print("\nonnxruntime left out: pip install onnx onnxruntime")
-
-
-def machine() -> str:
-    """Name the processor and its usable cores."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{names[0] if names else platform.processor()}, {cores} cores, Python {platform.python_version()}"
 
 
 def peak_rss_mb() -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bot.answer import Answer, Citation, Delta, Done, SupportBot
+    from bot.answer import Answer, Begun, Citation, Delta, Done, SupportBot
 
-__all__ = ["Answer", "Citation", "Delta", "Done", "SupportBot"]
+__all__ = ["Answer", "Begun", "Citation", "Delta", "Done", "SupportBot"]
 
 
 def __getattr__(name: str) -> Any:

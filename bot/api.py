@@ -17,7 +17,7 @@ from sse_starlette import EventSourceResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from bot.answer import Answer, Delta, Done, SupportBot
+from bot.answer import Answer, Begun, Done, Event, SupportBot
 from bot.auth import Authenticator, demo_secret
 from bot.completions import MODELS, Chunks, UnknownModel, completion, error_body, mode_of, split_messages
 from bot.demo import demo_routes
@@ -131,7 +131,7 @@ def _add_chat(app: FastAPI) -> None:
         return {"object": "list", "data": names}
 
 
-async def _whole(events: Iterator[Delta | Done], request: Request) -> Answer | None:
+async def _whole(events: Iterator[Event], request: Request) -> Answer | None:
     """Run a stream to its end; None when the client went away, which stops the model."""
     try:
         while True:
@@ -144,16 +144,16 @@ async def _whole(events: Iterator[Delta | Done], request: Request) -> Answer | N
         events.close()  # type: ignore[attr-defined]
 
 
-async def _sse(
-    first: Delta | Done, events: Iterator[Delta | Done], chunks: Chunks, metrics: Metrics
-) -> AsyncIterator[str]:
-    event: Delta | Done | None = first
+async def _sse(first: Event, events: Iterator[Event], chunks: Chunks, metrics: Metrics) -> AsyncIterator[str]:
+    event: Event | None = first
     try:
         while event is not None:
             if isinstance(event, Done):
                 metrics.observe(event.answer)
                 for line in chunks.last(event.answer):
                     yield line
+            elif isinstance(event, Begun):
+                yield chunks.first(event)
             elif event.text:
                 yield chunks.text(event.text)
             event = await run_in_threadpool(next, events, None)

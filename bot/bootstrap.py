@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bot import weights
 from bot.errors import ConfigError, ModelError, ModelMissing
 from bot.models import ChatModel, Sampling
-from bot.settings import Settings, load_settings
+from bot.settings import Settings, settings_of
 from bot.weights.errors import WeightsMissing
 from prompts.messages import Message, Slots
 from retrieval.embedders import Embedder
@@ -29,7 +29,7 @@ def build_bot(settings: Settings | Path | None = None) -> SupportBot:
     """Build the bot that the settings describe."""
     from bot.answer import SupportBot
 
-    settings = settings if isinstance(settings, Settings) else load_settings(settings)
+    settings = settings_of(settings)
     records = build_records(settings)
     return SupportBot(
         build_model(settings), build_searcher(settings, records), records, build_turns(settings), options(settings)

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from bot.answer import Answer, Mode
+from bot.answer import Answer, Begun, Mode
 from bot.errors import BotError
 from bot.schemas import ChatMessage
 from prompts.messages import Message
@@ -92,13 +92,16 @@ class Chunks:
         self._id = stream_id
         self._created = int(time.time())
         self._include_usage = include_usage
-        self._begun = False
+
+    def first(self, begun: Begun) -> str:
+        """Return the opening chunk; it names the conversation, for a client that stops before the end."""
+        chunk = self._chunk({"role": "assistant", "content": ""}, None)
+        names = {"conversation_id": begun.conversation_id, "turn_id": begun.turn_id}
+        return json.dumps(chunk | {"tandem": names})
 
     def text(self, piece: str) -> str:
-        """Return a chunk with a piece of text; the first one names the role."""
-        delta = {"content": piece} if self._begun else {"role": "assistant", "content": piece}
-        self._begun = True
-        return json.dumps(self._chunk(delta, None))
+        """Return a chunk with a piece of text."""
+        return json.dumps(self._chunk({"content": piece}, None))
 
     def last(self, answer: Answer) -> list[str]:
         """Return the closing chunks; the very last carries the fields of `tandem`, and the usage where asked for."""

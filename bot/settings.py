@@ -116,6 +116,11 @@ def load_settings(config: Path | None = None) -> Settings:
     return settings.model_copy(update=update)
 
 
+def settings_of(settings: Settings | Path | None) -> Settings:
+    """Return settings that were given, or read them from a config file (by default tandem.toml here)."""
+    return settings if isinstance(settings, Settings) else load_settings(settings)
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

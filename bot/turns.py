@@ -78,14 +78,16 @@ class TurnLog:
             rows = session.execute(query).all()
         return [Message(*pair) for q, t in rows for pair in (("user", q), ("assistant", t))]
 
-    def save(self, turn: Turn, caller: Caller) -> None:
-        """Append a turn, with its conversation where that is new."""
+    def begin(self, caller: Caller) -> str:
+        """Start a conversation of this caller and return its id."""
+        name = new_id("conv")
         with Session(self._engine) as session, session.begin():
-            if session.get(ConversationRow, turn.conversation_id) is None:
-                session.add(
-                    ConversationRow(id=turn.conversation_id, customer_id=caller.customer_id, audience=caller.audience)
-                )
-                session.flush()
+            session.add(ConversationRow(id=name, customer_id=caller.customer_id, audience=caller.audience))
+        return name
+
+    def save(self, turn: Turn) -> None:
+        """Append a turn to its conversation."""
+        with Session(self._engine) as session, session.begin():
             values = asdict(turn)
             values["id"] = values.pop("turn_id")
             session.add(TurnRow(**values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 from bot.grounding import Grounding, plain_sentence, strip_markers
 from bot.sentences import units
@@ -15,6 +15,7 @@ _REFUSES = re.compile(
     r"|unable to (?:find|answer|help)|nothing (?:in|about))\b",
     re.IGNORECASE,
 )
+_DANGLING = re.compile(r"(?:\s*(?:[^\n]*:|\d{1,2}[.)]|[-*]))+\s*$")  # announces what was left out
 _TERMINAL = re.compile(r"[.!?:)\]\"*|`]\s*$")
 
 
@@ -61,7 +62,7 @@ class Verifier:
             return ""
         if cut_short and not _TERMINAL.search(held):
             return ""
-        return self._show(held)
+        return self._show(_DANGLING.sub("", held))
 
     def quote(self, passage: Passage) -> str:
         """Return a passage as an answer that cites itself."""
@@ -105,6 +106,20 @@ class Verifier:
         if text.strip():
             self.showed_text = True
         return text
+
+
+def trimmed(pieces: Generator[str, None, None]) -> Generator[str, None, None]:
+    """Yield pieces so that, joined, they have no white space at either end; closing reaches `pieces`."""
+    carried, begun = "", False
+    try:
+        for piece in pieces:
+            text = carried + piece if begun else (carried + piece).lstrip()
+            body = text.rstrip()
+            carried = text[len(body) :]
+            begun = begun or bool(body)
+            yield body
+    finally:
+        pieces.close()
 
 
 def _mark(unit: str, n: int) -> str:

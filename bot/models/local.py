@@ -95,8 +95,13 @@ class OpenVinoModel(_LocalModel):
         except ImportError as error:
             raise ModelMissing("openvino-genai is not installed. Run 'make setup'.") from error
         self._genai = openvino_genai
-        # On CPUs with bf16 units the default precision is slower at batch 1 (FACTS: 0.62 s against 0.34 s).
-        self._pipeline = openvino_genai.LLMPipeline(str(weights), "CPU", INFERENCE_PRECISION_HINT="f32")
+        scheduler = openvino_genai.SchedulerConfig()
+        # A cached prefix answers ten times sooner, which would tell one customer what another was shown.
+        scheduler.enable_prefix_caching = False
+        # f32: half precision decodes slower at batch 1 on CPUs (benchmarks/generation.py).
+        self._pipeline = openvino_genai.LLMPipeline(
+            str(weights), "CPU", scheduler_config=scheduler, INFERENCE_PRECISION_HINT="f32"
+        )
 
     def _generate(
         self, ids: Sequence[int], sampling: Sampling, tokens: queue.SimpleQueue[Any], stop: threading.Event

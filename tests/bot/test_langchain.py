@@ -27,7 +27,8 @@ from pydantic import ValidationError
 from bot import SupportBot, weights
 from bot.answer import Answer, BotOptions
 from bot.bootstrap import build_refresher
-from bot.langchain import TandemChatModel, TandemRetriever, UnsupportedInput, as_runnable, until_stop
+from bot.langchain import TandemChatModel, TandemRetriever, UnsupportedInput, as_runnable
+from bot.langchain.chat_model import until_stop
 from bot.settings import load_settings
 from bot.state import open_state
 from bot.turns import Caller, TurnLog

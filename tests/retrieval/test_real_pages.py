@@ -22,10 +22,10 @@ PAGES = DATA / "base_2021-03-01"
 RRF_BASELINE = 0.643  # plain RRF over chunks of ~900 characters, measured on the same link texts
 
 QUESTIONS = {
-    "Somebody broke into my account, what should I do?": "ui/account-and-settings/account-compromised.md",
+    "I think my account was compromised, what should I do?": "ui/account-and-settings/account-compromised.md",
     "How do I cancel my account?": "ui/account-and-settings/cancel-your-account.md",
     "Is SendGrid HIPAA compliant?": "ui/account-and-settings/hipaa-compliant.md",
-    "How do I warm up a new IP address?": "ui/sending-email/warming-up-an-ip-address.md",
+    "What are the hourly limits of automated IP warmup?": "ui/sending-email/warming-up-an-ip-address.md",
     "Where do I turn on two-factor authentication?": "ui/account-and-settings/two-factor-authentication.md",
     "What do the lines on my invoice mean?": "ui/account-and-settings/reading-your-invoice.md",
     "How do I set up reverse DNS?": "ui/account-and-settings/how-to-set-up-reverse-dns.md",

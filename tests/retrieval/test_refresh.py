@@ -209,7 +209,8 @@ def test_an_empty_source_is_refused(tmp_path: Path, when: str) -> None:
 
 
 def test_a_missing_folder_is_an_error_and_the_published_generation_stays(ten: World) -> None:
-    before, found = files_of(ten.generations.folder), ten.search("export").hits
+    found = ten.search("export").hits
+    before = files_of(ten.generations.folder)
     shutil.rmtree(ten.folder)
     for options in ({}, {"allow_shrink": True}, {"dry_run": True}):
         with pytest.raises(SourceError, match="does not exist"):

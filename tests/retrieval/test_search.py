@@ -1,0 +1,215 @@
+"""Searching: distinct, for one audience, and with a follow-up's context."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import GenerationError, QuestionError
+from retrieval.records import Records
+from retrieval.search import MAX_QUESTION_CHARACTERS, Found, check_question
+from retrieval.settings import RecordsSettings, SourceSettings
+from tests.retrieval.world import WORDS, World, sentences
+from tests.stand_ins import HashEmbedder, write_documents
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give public and internal pages that use the same words; nothing may change it."""
+    world = World(tmp_path_factory.mktemp("shared"))
+    for number in range(30):
+        world.write(
+            f"p{number:02}.md", f"# Page {number}\n\n## One\n\n{sentences(number, 3)}\n\n## Two\n\n{WORDS[number]}"
+        )
+        internal = f"# Staff {number}\n\nINTERNAL {sentences(200 + number, 3)}"
+        write_documents(world.root / "staff", {f"s{number:02}.md": internal})
+    world.write("refund.md", "# Refund time\n\nA refund takes five working days.")
+    world.write("other/refund.md", "# Refund time\n\nA refund takes five working days.")
+    world.sources.append(SourceSettings(name="staff", path="staff", audience="internal"))
+    world.refresh()
+    yield world
+    world.close()
+
+
+def documents(found: Found) -> list[str]:
+    return [f"{hit.chunk.source}/{hit.chunk.document}" for hit in found.hits]
+
+
+# ---------------------------------------------------------------- what is found
+
+
+def test_the_page_that_answers_comes_first(shared: World) -> None:
+    found = shared.search("How many working days does a refund take?", top_k=5)
+    first = found.hits[0]
+    assert first.chunk.text == "A refund takes five working days."
+    assert [hit.rank for hit in found.hits] == [1, 2, 3, 4, 5]
+    scores = [hit.score for hit in found.hits]
+    assert scores == sorted(scores, reverse=True)
+    assert found.generation == shared.generations.current()
+
+
+def test_similarity_is_the_cosine_of_question_and_chunk(shared: World) -> None:
+    found = shared.search("A refund takes five working days.")
+    question, chunk = shared.embedder.embed(["A refund takes five working days.", found.hits[0].chunk.embedded_text])
+    assert found.hits[0].similarity == pytest.approx(float(question @ chunk), abs=1e-5)
+    assert found.similarity == max(hit.similarity for hit in found.hits)
+
+
+def test_both_indexes_count(tmp_path: Path) -> None:
+    """A rare word is found by the lexical index alone, where the dense one is asked for a single candidate."""
+    pages = {f"p{number}.md": sentences(number, 2) for number in range(8)}
+    world = World(tmp_path / "world", {**pages, "code.md": "error XK4711 " + sentences(99, 12)}, candidates=1)
+    world.refresh()
+    question = pages["p3.md"] + " XK4711"
+    assert documents(world.search(question, top_k=1)) != []
+    assert set(documents(world.search(question, top_k=2))) == {"help/p3.md", "help/code.md"}
+    world.close()
+
+
+def test_duplicates_are_collapsed(shared: World) -> None:
+    found = shared.search("refund five working days")
+    assert [hit.chunk.text for hit in found.hits].count("A refund takes five working days.") == 1
+    assert len({hit.chunk.embedded_text for hit in found.hits}) == len(found.hits) == 10
+
+
+def test_by_document_each_document_is_found_once(shared: World) -> None:
+    chunks, pages = (documents(shared.search("refund plan", top_k=30, by=by)) for by in ("chunk", "document"))
+    assert len(set(chunks)) < len(chunks) == 30
+    assert len(set(pages)) == len(pages) > len(set(chunks))
+
+
+def test_top_k_bounds_the_hits(shared: World) -> None:
+    for top_k in (1, 3, 40):
+        assert len(shared.search("export", top_k=top_k).hits) == top_k
+
+
+@pytest.mark.xfail(strict=True, reason="defect: equal chunks use up the candidates before they are collapsed")
+def test_many_duplicates_do_not_crowd_the_rest_out(tmp_path: Path) -> None:
+    pages = {
+        f"footer{number:02}.md": "---\ntitle: Contact\n---\nAsk our support team for help." for number in range(60)
+    }
+    pages |= {f"p{number}.md": f"Support for plan {number}: {sentences(number, 1)}" for number in range(5)}
+    world = World(tmp_path / "world", pages)
+    world.refresh()
+    assert len(world.search("ask support for help").hits) == 6
+
+
+@pytest.mark.xfail(strict=True, reason="defect: the chunks of one long document use up the candidates by document")
+def test_one_long_document_does_not_crowd_the_rest_out(tmp_path: Path) -> None:
+    long = "\n\n".join(f"## Support {number}\n\nSupport and help. {sentences(number, 1)}" for number in range(80))
+    pages = {"long.md": long} | {f"p{number}.md": f"Support. {sentences(number, 9)}" for number in range(9)}
+    world = World(tmp_path / "world", pages)
+    world.refresh()
+    assert len(world.search("support help", by="document").hits) == 10
+
+
+def test_a_follow_up_is_searched_with_the_questions_before_it(shared: World) -> None:
+    alone = shared.search("And how long?")
+    after = shared.search("And how long?", earlier=["When do I get my refund, after how many working days?"])
+    assert alone.hits[0].chunk.title != "Refund time"
+    assert after.hits[0].chunk.title == "Refund time"
+
+
+def test_only_the_last_two_questions_count(shared: World) -> None:
+    old = "When do I get my refund, after how many working days?"
+    two = ["Where is the calendar?", "Where is the chart?"]
+    assert shared.search("And how?", earlier=[old, *two]).hits == shared.search("And how?", earlier=two).hits
+
+
+def test_long_earlier_questions_do_not_push_the_question_out(shared: World) -> None:
+    found = shared.search("refund takes five working days", earlier=["zebra " * 660] * 2)
+    assert "Refund time" in [hit.chunk.title for hit in found.hits[:5]]
+
+
+def test_hostile_questions_are_only_text(shared: World) -> None:
+    for question in ("'; DROP TABLE embeddings; --", '{"$ne": null}', "%", "\0", "🙂" * 500, "\ud800", "(" * 4000):
+        assert shared.search(question).generation
+
+
+# ---------------------------------------------------------------- who may see what
+
+
+def test_internal_documents_never_reach_the_public(shared: World) -> None:
+    chance, seen_by_staff = random.Random(3), 0
+    for number in range(300):
+        question = " ".join(chance.choices([*WORDS, "internal", "staff", "INTERNAL"], k=chance.randint(1, 8)))
+        by = chance.choice(["chunk", "document"])
+        found = shared.search(question, top_k=chance.choice([1, 10, 100]), by=by)
+        assert found.hits, number
+        for hit in found.hits:
+            assert hit.chunk.audience == "public" and "INTERNAL" not in hit.chunk.text, question
+        staff = shared.search(question, audience="internal")
+        seen_by_staff += any(hit.chunk.audience == "internal" for hit in staff.hits)
+    assert seen_by_staff > 200
+
+
+def test_everything_is_everything_for_this_audience(shared: World) -> None:
+    name, public = shared.searcher().everything("public")
+    _, internal = shared.searcher().everything("internal")
+    assert name == shared.generations.current()
+    assert {chunk.audience for chunk in public} == {"public"}
+    assert len(internal) - len(public) == 30
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("question", ["", "   ", "\n\t\u00a0\n"])
+def test_an_empty_question_is_an_error(shared: World, question: str) -> None:
+    with pytest.raises(QuestionError, match="empty"):
+        shared.search(question)
+
+
+def test_a_question_of_100000_characters_is_an_error_that_names_the_limit(shared: World) -> None:
+    with pytest.raises(QuestionError, match=r"100,000 characters; at most 4,000"):
+        shared.search("x" * 100_000)
+
+
+def test_the_longest_question_is_taken(shared: World) -> None:
+    longest = ("refund " * 600)[:MAX_QUESTION_CHARACTERS].strip().ljust(MAX_QUESTION_CHARACTERS, "x")
+    assert check_question(f"  {longest}\n") == longest
+    assert shared.search(longest).hits
+    with pytest.raises(QuestionError):
+        check_question(longest + "x")
+
+
+def test_knowledge_of_another_embedder_is_an_error_that_says_what_to_do(shared: World) -> None:
+    other = World(shared.root)
+    other.embedder = HashEmbedder("another")
+    with pytest.raises(GenerationError, match="another embedder.*tandem refresh"):
+        other.search("refund")
+    other.close()
+
+
+# ---------------------------------------------------------------- tickets
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    rows = [
+        {"customer_id": "a", "ticket_id": f"t{number}", "subject": WORDS[number], "updated_at": f"2026-01-{number:02}"}
+        for number in range(1, 5)
+    ]
+    (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Records(None, RecordsSettings(path="tickets.jsonl"), tmp_path)
+
+
+def test_the_customers_tickets_come_with_their_similarity(shared: World, records: Records) -> None:
+    searcher = shared.searcher(records)
+    found = searcher.search(f"my {WORDS[2]}", customer_id="a")
+    assert [item.ticket.ticket_id for item in found.tickets] == ["t4", "t3", "t2", "t1"]
+    assert max(found.tickets, key=lambda item: item.similarity).ticket.ticket_id == "t2"
+    assert searcher.tickets_only(f"my {WORDS[2]}", "a") == found.tickets
+    assert searcher.search("refund").tickets == searcher.tickets_only("refund", None) == ()
+
+
+def test_a_ticket_is_embedded_once(shared: World, records: Records) -> None:
+    searcher = shared.searcher(records)
+    searcher.search("refund", customer_id="a")
+    embedded = shared.embedder.embedded
+    searcher.search("refund", customer_id="a")
+    assert shared.embedder.embedded - embedded == 1  # the question
