@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.decide import Decision, decide_after, decide_before
 from bot.errors import ConfigError
-from bot.models import ChatModel
+from bot.models import ChatModel, Sampling
 from bot.phrase import names_a_field, phrase, record_shown
 from bot.turns import Caller, Turn, TurnLog, new_id
 from bot.values import MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
@@ -134,6 +134,12 @@ class SupportBot:
             "generation": state.generation if state else None,
             "knowledge_updated_at": state.created_at if state else None,
         }
+
+    def warm_up(self) -> None:
+        """Load what the first question would wait for; nothing is logged."""
+        self.readiness()
+        for _ in self.model.stream([Message("user", "Hello")], Sampling(max_tokens=1)):
+            pass
 
     def _run(self, work: _Work) -> Iterator[Event]:
         self._prepare(work)

@@ -1,7 +1,8 @@
 """Check each sentence of an answer against what was shown, and tie it to the passage that supports it.
 
-A sentence is supported when every specific in it (number, price, date, URL, e-mail address) stands in one
-passage, in the customer's record or in the conversation, and enough of its content words stand there too.
+A sentence is supported when a few neighbouring sentences of one passage hold every specific in it (number, price,
+date, URL, e-mail address) and enough of its content words. Words spread over a whole passage prove nothing: "Pro is
+free" is made of words that stand in any price list.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from prompts.messages import Prompt
+from prompts.messages import Passage, Prompt
 
-MIN_OVERLAP = 0.75  # share of a sentence's content words that its passage must hold
+MIN_OVERLAP = 0.7  # share of a sentence's content words that its evidence must hold
+_WINDOW = 3  # neighbouring sentences or lines of a passage that may support one sentence together
 _MIN_CONTENT_WORDS = 3  # a sentence with fewer and without specifics states nothing that needs support
 
 _MARKER = re.compile(r"\s*\[(\d{1,2})\]")
 _URL = re.compile(r"https?://[^\s)>\]]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
 _NUMBER = re.compile(r"[$€£¥]?\d+(?:[.,:/-]\d+)*(?:\s?%)?")  # "10 %" is not supported by "10"
 _LIST_NUMBER = re.compile(r"^\s*\d{1,2}[.)]\s+", re.MULTILINE)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 
 # Words of manners: they open, close and join an answer and state nothing about the product.
@@ -49,7 +52,6 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    n: int | None
     words: frozenset[str]
     specifics: frozenset[str]
 
@@ -64,8 +66,8 @@ class Grounding:
         """
         answered = "\n".join(message.content for message in prompt.history if message.role == "assistant")
         asked = "\n".join([prompt.question, *(m.content for m in prompt.history if m.role == "user")])
-        self._passages = [_evidence(p.n, f"{p.title}\n{p.heading}\n{p.text}") for p in prompt.passages]
-        self._known = _evidence(None, f"{prompt.record}\n{answered}")
+        self._passages = [(p.n, _windows(p)) for p in prompt.passages]
+        self._known = _evidence(f"{prompt.record}\n{answered}")
         self._said = _specifics(asked)
 
     def check(self, sentence: str) -> Checked:
@@ -77,23 +79,24 @@ class Grounding:
             return Checked("neutral")
         best, overlap = self._best(words, specifics, marked)
         if best is not None and overlap >= MIN_OVERLAP:
-            return Checked("supported", best.n)
+            return Checked("supported", best)
         if self._known_otherwise(words, specifics):
             return Checked("supported", None)
         return Checked("unsupported")
 
     def _best(
         self, words: frozenset[str], specifics: frozenset[str], marked: Sequence[int]
-    ) -> tuple[_Evidence | None, float]:
-        best, best_rank = None, (-1.0, False, 0)
+    ) -> tuple[int | None, float]:
+        """Return the passage that holds most of the words in one place; the marked one, else the first, wins a tie."""
+        best, best_rank = None, (-1.0, False)
         elsewhere = self._known.specifics | self._said
-        for evidence in self._passages:
-            if not specifics <= evidence.specifics | elsewhere or (specifics and not specifics & evidence.specifics):
-                continue
-            overlap = len(words & evidence.words) / len(words) if words else 1.0
-            rank = (overlap, evidence.n in marked, -(evidence.n or 0))  # the marked one, else the first, wins a tie
-            if rank > best_rank:
-                best, best_rank = evidence, rank
+        for n, windows in self._passages:
+            for window in windows:
+                if specifics and not (specifics & window.specifics and specifics <= window.specifics | elsewhere):
+                    continue
+                overlap = len(words & window.words) / len(words) if words else 1.0
+                if (rank := (overlap, n in marked)) > best_rank:
+                    best, best_rank = n, rank
         return best, best_rank[0]
 
     def _known_otherwise(self, words: frozenset[str], specifics: frozenset[str]) -> bool:
@@ -113,8 +116,24 @@ def strip_markers(text: str) -> str:
     return _MARKER.sub("", text)
 
 
-def _evidence(n: int | None, text: str) -> _Evidence:
-    return _Evidence(n, _content(text), _specifics(text))
+def _windows(passage: Passage) -> list[_Evidence]:
+    """Return the evidence of each run of neighbouring sentences; a row of a table has its head with it."""
+    head = f"{passage.title}\n{passage.heading}"
+    parts: list[str] = []
+    table_head = ""
+    for line in passage.text.splitlines():
+        is_row = line.lstrip().startswith("|")
+        if is_row and table_head:
+            parts.append(f"{table_head}\n{line}")
+        elif line.strip():
+            parts += [line] if is_row else _SENTENCE_END.split(line)
+        table_head = (table_head or line) if is_row else ""
+    runs = range(max(1, len(parts) - _WINDOW + 1))
+    return [_evidence("\n".join([head, *parts[i : i + _WINDOW]])) for i in runs]
+
+
+def _evidence(text: str) -> _Evidence:
+    return _Evidence(_content(text), _specifics(text))
 
 
 def _specifics(text: str) -> frozenset[str]:

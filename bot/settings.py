@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.errors import ConfigError
-from retrieval.settings import RecordsSettings, RetrievalSettings, SourceSettings, Table
+from retrieval.settings import CustomersSettings, RecordsSettings, RetrievalSettings, SourceSettings, Table
 
 _SECRETS = {("auth", "jwt_secret"), ("auth", "admin_token"), ("bot", "api_key")}
 _PLAIN = {"TANDEM_HOME", "TANDEM_CACHE", "TANDEM_CONFIG"}
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     )
 
     sources: list[SourceSettings] = Field(default_factory=list)
-    customers: RecordsSettings | None = None
+    customers: CustomersSettings | None = None
     tickets: RecordsSettings | None = None
     bot: BotSettings = Field(default_factory=BotSettings)
     retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)
@@ -149,8 +149,6 @@ def _check_names(env_file: Path) -> None:
     names = {*os.environ, *(dotenv_values(env_file) if env_file.is_file() else ())}
     for name in sorted(names):
         if name.startswith("TANDEM_") and name not in _PLAIN and name not in setting_names():
-            if name in ("TANDEM_REQUIRE_BROWSER",):  # of the test suite
-                continue
             raise ConfigError(f"{name} is no setting. .env.example lists them all.")
 
 

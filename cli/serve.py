@@ -45,7 +45,9 @@ def app_factory() -> FastAPI:
     """Build the server in a worker process."""
     from bot.api import create_app
 
-    return create_app(load_settings(), demo=os.environ.get(_DEMO) == "1")
+    app = create_app(load_settings(), demo=os.environ.get(_DEMO) == "1")
+    app.state.bot.warm_up()
+    return app
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import RecordsError, UnknownCustomer
-from retrieval.settings import RecordsSettings
+from retrieval.settings import CustomersSettings, RecordsSettings
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Customer:
 class Records:
     """Read customers and tickets from JSONL files, again whenever a file has changed."""
 
-    def __init__(self, customers: RecordsSettings | None, tickets: RecordsSettings | None, root: Path) -> None:
+    def __init__(self, customers: CustomersSettings | None, tickets: RecordsSettings | None, root: Path) -> None:
         self._hide = frozenset(customers.hide) if customers else frozenset()
         self._customers = _Rows(root / customers.path, ("customer_id",)) if customers else None
         self._tickets = _Rows(root / tickets.path, ("customer_id", "ticket_id")) if tickets else None

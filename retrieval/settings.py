@@ -36,10 +36,15 @@ class SourceSettings(Table):
 
 
 class RecordsSettings(Table):
-    """Describe where customers or tickets are read from."""
+    """Describe where records are read from."""
 
     kind: Literal["jsonl"] = "jsonl"
-    path: str
+    path: str  # relative to the config file
+
+
+class CustomersSettings(RecordsSettings):
+    """Describe where customers are read from, and what of them stays out of prompts."""
+
     hide: list[str] = Field(default_factory=lambda: ["email", "phone", "address"])  # never in a prompt
 
 

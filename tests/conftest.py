@@ -13,7 +13,7 @@ from hypothesis import settings
 settings.register_profile("tandem", derandomize=True, database=None)
 settings.load_profile("tandem")
 
-_KEPT = {"TANDEM_CACHE", "TANDEM_REQUIRE_BROWSER"}  # where the weights lie, and what CI demands
+_KEPT = {"TANDEM_CACHE", "REQUIRE_BROWSER"}  # where the weights lie, and what CI demands
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from bot.answer import Answer, Delta, Done, SupportBot
+from bot.answer import Answer, Begun, Delta, Done, SupportBot
 from bot.errors import KnowledgeTooLarge, ModelError, UnknownConversation, UnknownTurn
 from bot.models import Sampling
 from bot.state import TurnRow
@@ -61,11 +61,10 @@ def test_the_pieces_joined_are_the_text_and_equal_the_text_without_streaming(bot
     assert answer.text
 
 
-@pytest.mark.xfail(strict=True, reason="answer._finish strips the text after its white space was streamed")
-@pytest.mark.parametrize("reply", [f"\n\n{PRO}", f"{PRO}\n", f"{PRO} It costs $99."])
-def test_the_pieces_joined_are_the_text_at_its_edges_too(bot_with: BotWith, reply: str) -> None:
-    pieces, answer = streamed(bot_with(ScriptedModel(reply)), PRICE_QUESTION)
-    assert "".join(pieces) == answer.text
+@pytest.mark.parametrize("reply", [f"\n\n{PRO}", f"{PRO}\n", f"{PRO} It costs $99.", f" {PRO}\n\n{CLOSING} \n"])
+def test_no_white_space_is_streamed_at_the_edges_of_the_text(bot_with: BotWith, reply: str) -> None:
+    pieces, answer = streamed(bot_with(ScriptedModel(reply, piece=1)), PRICE_QUESTION)
+    assert "".join(pieces) == answer.text == answer.text.strip()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,7 +78,7 @@ def test_a_sentence_is_shown_before_the_next_is_written(bot_with: BotWith) -> No
     model = ScriptedModel(f"{PRO} Reset your password on the sign-in page.", piece=1)
     events = bot_with(model).stream(PRICE_QUESTION)
     first = next(event.text for event in events if isinstance(event, Delta) and event.text)
-    assert first == f"{PRO} [1] "
+    assert first == f"{PRO} [1]"
     assert model.finished == 0
     events.close()  # type: ignore[attr-defined]
 
@@ -102,6 +101,7 @@ def test_closing_before_anything_is_shown_logs_nothing(bot_with: BotWith) -> Non
     model = ScriptedModel("Hello Ada, " * 20)
     bot = bot_with(model)
     events = bot.stream(PRICE_QUESTION)
+    assert isinstance(next(events), Begun)
     assert next(events) == Delta("")
     events.close()  # type: ignore[attr-defined]
     assert model.closed_early
@@ -162,10 +162,20 @@ def test_decline_where_nothing_is_found(bot_with: BotWith) -> None:
 
 
 def test_a_field_of_the_record_is_evidence_enough_for_its_owner(bot_with: BotWith) -> None:
-    bot = bot_with(ScriptedModel("You are on the Pro tier."))
-    question = "Tier?"
-    assert bot.answer(question, customer_id="cus_1").text == "You are on the Pro tier."
-    assert bot.answer(question).action == "decline"
+    reply = "You joined on the Pro tier on 2024-03-15."
+    bot = bot_with(ScriptedModel(reply))
+    assert bot.answer("Tier?", customer_id="cus_1").text == reply
+    assert bot.answer("Tier?").action == "decline"
+
+
+@pytest.mark.xfail(strict=True, reason="grounding takes a statement of two content words for manners, so it declines")
+def test_a_short_statement_from_the_record_is_an_answer(bot_with: BotWith) -> None:
+    assert bot_with(ScriptedModel("You are on the Pro tier.")).answer("Tier?", customer_id="cus_1").action == "answer"
+
+
+@pytest.mark.xfail(strict=True, reason="grounding takes a statement of two content words for manners, so it is shown")
+def test_a_short_unsupported_statement_is_cut(bot_with: BotWith) -> None:
+    assert "Phone" not in reply_of(bot_with, f"{PRO} Phone calls are free.").text
 
 
 @pytest.mark.parametrize(
@@ -245,7 +255,7 @@ def test_no_marker_but_that_of_the_supporting_passage(bot_with: BotWith, marker:
     for other in ("9", "42", "[0]", "123"):
         assert other not in answer.text
     cited = {c.n: c.document for c in answer.citations}
-    assert "prices.md" in cited.values() or marker in ("[9, 8]", "[123]")
+    assert "prices.md" in cited.values()
     for n in cited:
         assert f"[{n}]" in answer.text
 
@@ -314,8 +324,9 @@ def test_staff_see_internal_documents(bot_with: BotWith, mode: str) -> None:
     answer = bot.answer(question, caller=Caller("staff", "internal"), mode=mode)  # type: ignore[arg-type]
     assert STAFF_ONLY in asked(model.asked[-1])
     assert [c.source for c in answer.citations] == ["staff"]
-    bot.answer(question, customer_id="cus_1", mode=mode)  # type: ignore[arg-type]
-    assert all(STAFF_ONLY not in m.content for m in model.asked[-1])
+    answer = bot.answer(question, customer_id="cus_1", mode=mode)  # type: ignore[arg-type]
+    assert all(STAFF_ONLY not in m.content for m in turn_of(bot, answer, ADA).messages)
+    assert STAFF_ONLY not in answer.text
 
 
 # Conversations
@@ -377,7 +388,7 @@ def test_history_stands_in_for_a_conversation_and_its_system_messages_are_left_o
 def test_a_long_history_is_cut_to_the_budget_and_the_question_stays(bot_with: BotWith) -> None:
     model = ScriptedModel(PRO)
     history = [Message(role, f"{n} {'word ' * 60}") for n in range(20) for role in ("user", "assistant")]  # type: ignore[arg-type]
-    bot_with(model).answer(PRICE_QUESTION, history=history)
+    bot_with(model, min_similarity=-1).answer(PRICE_QUESTION, history=history)
     assert model.count_tokens(model.asked[-1]) <= 900
     assert 2 <= len(model.asked[-1][1:-1]) < 8
     assert model.asked[-1][-2].content.startswith("19 ")

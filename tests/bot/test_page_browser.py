@@ -34,7 +34,7 @@ WATCH_LENGTHS = """() => {
 
 
 def missing(what: str) -> None:
-    if os.environ.get("TANDEM_REQUIRE_BROWSER"):
+    if os.environ.get("REQUIRE_BROWSER"):
         pytest.fail(what)
     pytest.skip(what)
 

@@ -17,7 +17,7 @@ from retrieval.refresh import Refresher
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings, SourceSettings
 
-DATA = Path(os.environ.get("TANDEM_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "docs_sendgrid"
+DATA = Path(os.environ.get("TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "docs_sendgrid"
 PAGES = DATA / "base_2021-03-01"
 RRF_BASELINE = 0.643  # plain RRF over chunks of ~900 characters, measured on the same link texts
 
