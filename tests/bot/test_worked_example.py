@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from bot import weights
-from bot.answer import Answer, SupportBot
+from bot.answer import SupportBot
 from bot.turns import Caller
 from bot.weights.errors import WeightsMissing
 from prompts.messages import Message
 from prompts.tokenizer import ChatTokenizer
-from tests.bot.world import ROOT, World, asked, reader_model
+from tests.bot.world import ROOT, World, reader_model
 from tests.stand_ins import ScriptedModel
 
 MARIA = "cus_42"
