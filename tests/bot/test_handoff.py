@@ -48,7 +48,8 @@ def test_does_not_ask_for_a_person(question: str) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["Hi", "hello!", "Good morning", "Thanks a lot :)", "thank you so much for your help!", "ok great, thanks", "Bye 👋",
+    ["Hi", "hello!", "Good morning", "Thanks a lot :)", "thank you so much for your help!", "ok great, thanks",
+     "Bye 👋",
      "That's all, have a nice day.", "How are you today?"],
 )  # fmt: skip
 def test_small_talk(question: str) -> None:
@@ -65,7 +66,8 @@ def test_more_than_small_talk(question: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "question", ["It doesn't work", "help me please", "It's broken!", "I have a problem.", "why?", "Something went wrong"]
+    "question",
+    ["It doesn't work", "help me please", "It's broken!", "I have a problem.", "why?", "Something went wrong"],
 )
 def test_vague(question: str) -> None:
     assert is_vague(question)

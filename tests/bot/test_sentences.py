@@ -15,7 +15,9 @@ ANSWER = (
 TEXTS = st.one_of(
     st.just(ANSWER),
     st.text(alphabet=" \n\t.!?[]()*_\"'0123456789aBe,é😊", max_size=60),
-    st.lists(st.sampled_from(["Yes.", " [1]", " [12]", "\n", "1. ", "e.g. ", "So?", " ", "[", "No", "!*"])).map("".join),
+    st.lists(st.sampled_from(["Yes.", " [1]", " [12]", "\n", "1. ", "e.g. ", "So?", " ", "[", "No", "!*"])).map(
+        "".join
+    ),
 )
 
 

@@ -87,7 +87,8 @@ class World:
 
 
 def small_world(root: Path) -> World:
-    write_documents(root / "knowledge", {name: f"# {name[:-3].title()}\n\n{text}\n" for name, text in DOCUMENTS.items()})
+    titled = {name: f"# {name[:-3].title()}\n\n{text}\n" for name, text in DOCUMENTS.items()}
+    write_documents(root / "knowledge", titled)
     write_documents(root / "internal", {"discounts.md": f"# Discounts\n\n{STAFF_ONLY}\n"})
     for name, rows in (("customers", CUSTOMERS), ("tickets", TICKETS)):
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

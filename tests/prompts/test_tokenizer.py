@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.processors import TemplateProcessing
 
 from prompts.build import build_messages
 from prompts.messages import Message
@@ -55,6 +58,13 @@ def test_a_template_may_use_loop_controls_and_its_special_tokens() -> None:
     assert render((*QUESTION, *QUESTION), template) == "<|im_start|>Hi"
 
 
+def test_lines_that_hold_only_a_block_leave_no_white_space() -> None:
+    template = ChatMLTemplate(
+        "{% for m in messages %}\n  {% if true %}\n{{ m.content }}!\n  {% endif %}\n{% endfor %}\n"
+    )
+    assert render((*QUESTION, *QUESTION), template) == "Hi!\nHi!\n"
+
+
 def test_a_template_of_strangers_cannot_reach_python() -> None:
     template = ChatMLTemplate("{{ messages.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(Exception, match="unsafe"):
@@ -73,6 +83,14 @@ def test_the_template_may_stand_in_the_config_and_the_file_wins(tmp_path: Path) 
     assert tokenizer.special_tokens == {"eos_token": "</s>", "pad_token": "<pad>"}
     (tmp_path / "chat_template.jinja").write_text("from file")
     assert ChatTokenizer(tmp_path).chat_template == "from file"
+
+
+def test_a_tokenizer_that_would_add_its_own_tokens_adds_none(tmp_path: Path) -> None:
+    made = Tokenizer(WordLevel({"<s>": 0, "hi": 1}, unk_token="<s>"))
+    made.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    made.save(str(tmp_path / "tokenizer.json"))
+    assert made.encode("hi").ids == [0, 1]
+    assert ChatTokenizer(tmp_path).encode("hi") == [1]
 
 
 def test_nothing_is_added_to_a_rendered_prompt(smollm: ChatTokenizer) -> None:

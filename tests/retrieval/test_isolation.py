@@ -8,7 +8,7 @@ import random
 import pytest
 
 from retrieval.records import Records
-from retrieval.settings import RecordsSettings
+from retrieval.settings import CustomersSettings, RecordsSettings
 from tests.retrieval.world import WORDS, World, sentences
 
 HOSTILE_IDS = [
@@ -64,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def records(world: World) -> Records:
-    return Records(RecordsSettings(path="customers.jsonl"), RecordsSettings(path="tickets.jsonl"), world.root)
+    return Records(CustomersSettings(path="customers.jsonl"), RecordsSettings(path="tickets.jsonl"), world.root)
 
 
 def hostile_text(chance: random.Random, victim: int) -> str:
