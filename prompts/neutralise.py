@@ -17,5 +17,6 @@ _CONTROL = re.compile(
 
 
 def neutralise(text: str) -> str:
-    """Return the text with every known control token broken up, NUL removed, and otherwise unchanged."""
-    return _CONTROL.sub(lambda found: found.group(0) + " ", text.replace("\0", ""))
+    """Return the text with every known control token broken up, as valid Unicode, NUL removed."""
+    valid = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return _CONTROL.sub(lambda found: found.group(0) + " ", valid)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from retrieval.documents import Chunk, Document
 
 if TYPE_CHECKING:
-    from langchain_text_splitters import MarkdownHeaderTextSplitter, RecursiveCharacterTextSplitter
+    from langchain_text_splitters import RecursiveCharacterTextSplitter
+    from markdown_it import MarkdownIt
 
-VERSION = 1  # raise it when the same document would be cut differently: it forces a new generation
+VERSION = 2  # raise it when the same document would be cut differently: it forces a new generation
 
-_HEADERS = [("#", "1"), ("##", "2"), ("###", "3"), ("####", "4")]
+_DEEPEST = 4  # headings below this level stay in the text
 
 
 def chunk_document(document: Document, characters: int) -> list[Chunk]:
@@ -23,8 +24,8 @@ def chunk_document(document: Document, characters: int) -> list[Chunk]:
     pieces = [
         (heading, piece)
         for heading, section in _sections(document)
-        for piece in _splitter(characters).split_text(section)
-        if piece.strip()
+        for part in _splitter(characters).split_text(section)
+        if (piece := part.strip("\n").rstrip())
     ]
     return [
         Chunk(
@@ -39,32 +40,65 @@ def chunk_document(document: Document, characters: int) -> list[Chunk]:
             url=document.url,
             updated=document.updated,
         )
-        for ordinal, (heading, piece) in enumerate(pieces or [("", document.text[:characters])])
+        for ordinal, (heading, piece) in enumerate(pieces)
     ]
 
 
 def _sections(document: Document) -> list[tuple[str, str]]:
-    sections = []
-    for section in _header_splitter().split_text(document.text):
-        path = [section.metadata[level] for _, level in _HEADERS if level in section.metadata]
-        if path and path[0] == document.title:
-            path = path[1:]
-        sections.append((" > ".join(path), section.page_content))
-    return sections
+    """Return (heading path, text) of each section; a heading that nothing stands under is a text of its own.
+
+    LangChain's MarkdownHeaderTextSplitter is not used for this: it strips every line, code included, drops
+    characters, and takes comments in indented code for headings.
+    """
+    lines = document.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    sections: list[tuple[str, str]] = []
+    path: list[tuple[int, str]] = []
+    start = 0
+    headings = _headings("\n".join(lines))
+    for i, (begin, end, level, title) in enumerate(headings):
+        sections.append((_path(path, document.title), "\n".join(lines[start:begin])))
+        path = [item for item in path if item[0] < level]
+        following = headings[i + 1] if i + 1 < len(headings) else None
+        bare = not "".join(lines[end : following[0] if following else None]).strip()
+        if bare and (following is None or following[2] <= level):
+            sections.append((_path(path, document.title), "\n".join(lines[begin:end])))
+        path.append((level, title))
+        start = end
+    sections.append((_path(path, document.title), "\n".join(lines[start:])))
+    return [(heading, text) for heading, text in sections if text.strip()]
+
+
+def _path(headings: list[tuple[int, str]], title: str) -> str:
+    names = [name for _, name in headings if name]
+    return " > ".join(names[1:] if names and names[0] == title else names)
+
+
+def _headings(text: str) -> list[tuple[int, int, int, str]]:
+    """Return (first line, line after, level, title) of each heading that divides the document."""
+    tokens = _parser().parse(text)
+    found = []
+    for token, inline in zip(tokens, tokens[1:], strict=False):
+        level = int(token.tag[1]) if token.type == "heading_open" else 0
+        if token.type == "heading_open" and token.level == 0 and level <= _DEEPEST and token.map:
+            found.append((token.map[0], token.map[1], level, inline.content.strip()))
+    return found
 
 
 @lru_cache(maxsize=1)
-def _header_splitter() -> MarkdownHeaderTextSplitter:
-    from langchain_text_splitters import MarkdownHeaderTextSplitter
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
 
-    return MarkdownHeaderTextSplitter(_HEADERS, strip_headers=True)
+    return MarkdownIt("commonmark").disable("inline")  # blocks are all that is asked for
 
 
 @lru_cache(maxsize=4)
 def _splitter(characters: int) -> RecursiveCharacterTextSplitter:
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    separators = ["\n\n", "\n", ". ", " ", ""]
     return RecursiveCharacterTextSplitter(
-        chunk_size=characters, chunk_overlap=0, separators=separators, keep_separator="end"
+        chunk_size=characters,
+        chunk_overlap=0,
+        separators=["\n\n", "\n", ". ", " ", ""],
+        keep_separator="end",
+        strip_whitespace=False,  # the indentation of code is text
     )

@@ -96,7 +96,11 @@ class Generations:
 
     def chunks(self, generation: str) -> list[Chunk]:
         """Read the chunks of a generation in the order they were indexed in."""
-        return [Chunk(**row) for row in _read_lines(self.path(generation) / "chunks.jsonl")]
+        path = self.path(generation) / "chunks.jsonl"
+        try:
+            return [Chunk(**row) for row in _read_lines(path)]
+        except TypeError as error:
+            raise GenerationError(f"{path} is missing or damaged: {error}") from error
 
     def build(
         self,

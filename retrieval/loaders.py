@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,14 @@ from retrieval.settings import SourceSettings
 
 MAX_BYTES = 20_000_000  # a help page above this is a mistake, and would stall the refresh
 
-_FENCE = re.compile(r"(```.*?```|~~~.*?~~~|`[^`\n]+`)", re.DOTALL)
-_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(?:\s[^<>]*)?/?>|<!--.*?-->", re.DOTALL)
-_RELATIVE_LINK = re.compile(r"!?\[([^\]]*)\]\((?!https?://|mailto:)[^)\s]*(?:\s+\"[^\"]*\")?\)")
+_FOREIGN = re.compile(
+    r"(?P<code>(?P<fence>`{3,}|~{3,})[\s\S]*?(?P=fence)(?!`)|(?<!`)(?P<ticks>`{1,2})(?!`)[^\n]+?(?<!`)(?P=ticks)(?!`))"
+    r"|(?P<comment><!--[\s\S]*?-->)"
+    r"|</?(?P<tag>[A-Za-z][A-Za-z0-9-]*)(?:\s[^<>]{0,2000})?/?>"
+    r"|!?\[(?P<text>[^\[\]]{0,500})\]\((?!https?://|mailto:)[^)\s]{0,2000}(?:\s+\"[^\"\n]{0,500}\")?\)"
+)
+_PARTS_WORDS = frozenset("br td th".split())
+_PARTS_LINES = frozenset("p div tr li ul ol table thead tbody h1 h2 h3 h4 h5 h6 section blockquote dl dt dd".split())
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+\n")
 
 
@@ -40,6 +46,11 @@ def _load_folder(source: SourceSettings, root: Path) -> Iterator[Document | Skip
     for name in sorted(paths):
         path = paths[name]
         if not path.is_file():
+            continue
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            yield Skipped(f"{source.name}/{name.encode(errors='replace').decode()}", "its name is not UTF-8")
             continue
         if not path.resolve().is_relative_to(folder):
             yield Skipped(f"{source.name}/{name}", "a link that leads out of the folder")
@@ -66,18 +77,16 @@ def _read_file(source: SourceSettings, name: str, path: Path) -> Document | Skip
 
 def parse_markdown(source: SourceSettings, name: str, text: str, digest: str) -> Document | Skipped:
     """Read front matter (title, url, updated) and body of a Markdown or plain text file."""
-    import frontmatter
     import yaml
 
     key = f"{source.name}/{name}"
     try:
-        post = frontmatter.loads(text)
+        meta, content = _front_matter(text)
     except (yaml.YAMLError, ValueError):
         return Skipped(key, "its front matter is not valid YAML")
-    body = clean_markdown(post.content)
-    if not body:
+    body = clean_markdown(content)
+    if not body.strip():
         return Skipped(key, "empty")
-    meta = post.metadata
     return Document(
         source=source.name,
         document=name,
@@ -90,14 +99,37 @@ def parse_markdown(source: SourceSettings, name: str, text: str, digest: str) ->
     )
 
 
+def _front_matter(text: str) -> tuple[dict[str, object], str]:
+    """Part the head from the body; what stands between two rules and is no table of keys is text."""
+    from frontmatter import YAMLHandler
+
+    handler = YAMLHandler()
+    if not handler.detect(text):
+        return {}, text
+    try:
+        head, body = handler.split(text)
+    except ValueError:  # a rule that no other one closes
+        return {}, text
+    meta = handler.load(head)
+    return (meta, body) if isinstance(meta, dict) else ({}, text) if meta is not None else ({}, body)
+
+
 def clean_markdown(text: str) -> str:
     """Take HTML tags and the targets of relative links out, code left as it stands.
 
     Both cost the prompt tokens and say nothing to a reader of the passage.
     """
-    parts = _FENCE.split(text.replace("\r\n", "\n"))
-    parts[::2] = [_RELATIVE_LINK.sub(r"\1", _TAG.sub("", part)) for part in parts[::2]]
-    return _BLANK_LINES.sub("\n\n", "".join(parts)).strip()
+    cleaned = _FOREIGN.sub(_replacement, text.replace("\r\n", "\n"))
+    return _BLANK_LINES.sub("\n\n", cleaned).strip("\n").rstrip()
+
+
+def _replacement(found: re.Match[str]) -> str:
+    if found["code"]:
+        return found[0]
+    if found["text"] is not None:
+        return found["text"]
+    tag = (found["tag"] or "").lower()
+    return " " if tag in _PARTS_WORDS else "\n" if tag in _PARTS_LINES else ""
 
 
 def _first_heading(body: str) -> str | None:
@@ -118,7 +150,7 @@ def _load_langchain(source: SourceSettings) -> Iterator[Document | Skipped]:
         ) from error
     if not (isinstance(loader_class, type) and issubclass(loader_class, BaseLoader)):
         raise SourceError(f"Source '{source.name}': '{source.loader}' is not a LangChain loader class.")
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     try:
         for item in loader_class(**source.options).lazy_load():
             yield _from_langchain(source, item.page_content, item.metadata, seen)
@@ -126,15 +158,15 @@ def _load_langchain(source: SourceSettings) -> Iterator[Document | Skipped]:
         raise SourceError(f"Source '{source.name}': its loader failed: {error}") from error
 
 
-def _from_langchain(
-    source: SourceSettings, text: str, meta: dict[str, object], seen: dict[str, int]
-) -> Document | Skipped:
-    name = str(meta.get("id") or meta.get("source") or "document")
-    seen[name] = seen.get(name, 0) + 1
-    if seen[name] > 1:  # one file often comes as several pages
-        name = f"{name}#{seen[name]}"
+def _from_langchain(source: SourceSettings, text: str, meta: dict[str, object], seen: set[str]) -> Document | Skipped:
+    given = name = str(meta.get("id") or meta.get("source") or "document")
+    number = 1
+    while name in seen:  # one file often comes as several pages
+        number += 1
+        name = f"{given}#{number}"
+    seen.add(name)
     body = clean_markdown(text)
-    if not body:
+    if not body.strip():
         return Skipped(f"{source.name}/{name}", "empty")
     url = meta.get("url")
     return Document(
@@ -145,5 +177,5 @@ def _from_langchain(
         audience=source.audience,
         url=str(url) if url else None,
         updated=str(meta["updated"]) if meta.get("updated") else None,
-        digest=hashlib.sha256(text.encode()).hexdigest(),
+        digest=hashlib.sha256(json.dumps([text, meta], default=str).encode()).hexdigest(),
     )

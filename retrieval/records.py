@@ -43,15 +43,15 @@ class Records:
 
     def __init__(self, customers: CustomersSettings | None, tickets: RecordsSettings | None, root: Path) -> None:
         self._hide = frozenset(customers.hide) if customers else frozenset()
-        self._customers = _Rows(root / customers.path, ("customer_id",)) if customers else None
-        self._tickets = _Rows(root / tickets.path, ("customer_id", "ticket_id")) if tickets else None
+        self._customers = _Rows(root / customers.path, "customer_id") if customers else None
+        self._tickets = _Rows(root / tickets.path, "ticket_id") if tickets else None
 
     def customer(self, customer_id: str) -> Customer:
         """Return the record of this customer, or raise UnknownCustomer."""
         rows = self._customers.of(customer_id) if self._customers else []
         if not rows:
             raise UnknownCustomer(f"There is no customer '{customer_id[:80]}'.")
-        row = rows[-1]  # the last line of an id wins, as in any log
+        row = rows[0]
         hidden = self._hide | {"customer_id", "name"}
         fields = {key: value for key, value in row.items() if key not in hidden and value not in (None, "", {})}
         return Customer(customer_id, str(row.get("name") or ""), fields)
@@ -67,8 +67,7 @@ class Records:
         """Return this customer's tickets, the latest update first. The one place where tickets are chosen."""
         if not customer_id or self._tickets is None:
             return []
-        latest = {str(row["ticket_id"]): row for row in self._tickets.of(customer_id)}
-        tickets = [_ticket(row) for row in latest.values()]
+        tickets = [_ticket(row) for row in self._tickets.of(customer_id)]
         return sorted(tickets, key=lambda t: (t.updated_at, t.ticket_id), reverse=True)
 
     def customers(self) -> list[Customer]:
@@ -93,11 +92,11 @@ def _ticket(row: Mapping[str, Any]) -> Ticket:
 
 
 class _Rows:
-    """Keep the lines of one JSONL file by customer."""
+    """Keep the rows of one JSONL file by customer; of an id the last line wins, as in any log."""
 
-    def __init__(self, path: Path, required: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, key: str) -> None:
         self._path = path
-        self._required = required
+        self._key = key
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._by_customer: dict[str, list[dict[str, Any]]] = {}
@@ -111,25 +110,28 @@ class _Rows:
     def _current(self) -> dict[str, list[dict[str, Any]]]:
         try:
             stat = self._path.stat()
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            with self._lock:
+                if version != self._seen:
+                    self._by_customer = self._read()
+                    self._seen = version
+                return self._by_customer
         except OSError as error:
             raise RecordsError(f"The records {self._path} cannot be read: {error.strerror}.") from error
-        version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        with self._lock:
-            if version != self._seen:
-                self._by_customer = self._read()
-                self._seen = version
-            return self._by_customer
 
     def _read(self) -> dict[str, list[dict[str, Any]]]:
-        table: dict[str, list[dict[str, Any]]] = {}
+        latest: dict[str, dict[str, Any]] = {}
         bad = []
-        with self._path.open(encoding="utf-8", errors="replace") as file:
+        with self._path.open(encoding="utf-8-sig", errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 row = self._parse(line)
                 if row is not None:
-                    table.setdefault(str(row["customer_id"]), []).append(row)
+                    latest[str(row[self._key])] = row
                 elif line.strip():
                     bad.append(number)
+        table: dict[str, list[dict[str, Any]]] = {}
+        for row in latest.values():
+            table.setdefault(str(row["customer_id"]), []).append(row)
         if bad:
             log.warning("%s: %d bad lines left out, the first is line %d", self._path, len(bad), bad[0])
         return table
@@ -137,8 +139,8 @@ class _Rows:
     def _parse(self, line: str) -> dict[str, Any] | None:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-        if not isinstance(row, dict) or any(row.get(key) in (None, "") for key in self._required):
+        if not isinstance(row, dict) or any(row.get(key) in (None, "") for key in ("customer_id", self._key)):
             return None
         return row

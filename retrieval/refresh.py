@@ -14,7 +14,7 @@ from retrieval.chunking import VERSION, chunk_document
 from retrieval.documents import Chunk, Document, Skipped
 from retrieval.embedders import Embedder
 from retrieval.embedding_cache import EmbeddingCache
-from retrieval.errors import RefreshRefused, RefreshRunning
+from retrieval.errors import RefreshRefused, RefreshRunning, SourceError
 from retrieval.generations import Generations
 from retrieval.loaders import load_source
 from retrieval.reader import Snapshot
@@ -122,6 +122,9 @@ class Refresher:
     def _load(self, progress: Progress) -> tuple[list[Document], list[Skipped]]:
         documents: list[Document] = []
         skipped: list[Skipped] = []
+        names = [source.name for source in self._sources]
+        if len(set(names)) != len(names):
+            raise SourceError(f"Two sources have one name; each needs its own: {', '.join(sorted(names))}.")
         for source in self._sources:
             for item in load_source(source, self._root):
                 if isinstance(item, Skipped):
@@ -155,6 +158,13 @@ class Refresher:
 
     def _refusal(self, documents: Sequence[Document], current: str | None) -> str | None:
         before = self._generations.documents(current) if current else {}
+        names = {source.name for source in self._sources}
+        gone = sorted({key.partition("/")[0] for key in before} - names)
+        if gone:
+            return (
+                f"Source '{gone[0]}' is no longer configured, and its documents would go. "
+                "Pass --allow-shrink if that is meant."
+            )
         for source in self._sources:
             prefix = f"{source.name}/"
             old = {key for key in before if key.startswith(prefix)}

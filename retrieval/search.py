@@ -46,9 +46,14 @@ class Found:
         return max((hit.similarity for hit in self.hits), default=-1.0)
 
 
+def valid_text(text: str) -> str:
+    """Return the text with lone surrogates, which JSON may carry and no encoding takes, as "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def check_question(question: str) -> str:
-    """Return the question without outer white space, or raise QuestionError."""
-    text = question.strip()
+    """Return the question as valid Unicode without outer white space, or raise QuestionError."""
+    text = valid_text(question).strip()
     if not text:
         raise QuestionError("The question is empty. Write what you want to know.")
     if len(text) > MAX_QUESTION_CHARACTERS:
@@ -87,7 +92,7 @@ class Searcher:
         """
         started = time.perf_counter()
         text = check_question(question)
-        query = "\n".join([*earlier[-_TURNS_OF_CONTEXT:], text])[-MAX_QUESTION_CHARACTERS:]
+        query = valid_text("\n".join([*earlier[-_TURNS_OF_CONTEXT:], text]))[-MAX_QUESTION_CHARACTERS:]
         vector = self._embedder.embed([query])[0]
         with self._reader.snapshot() as snapshot:
             self._check_embedder(snapshot)
@@ -126,6 +131,22 @@ class Searcher:
         by: Literal["chunk", "document"],
     ) -> tuple[Hit, ...]:
         depth = max(self._settings.candidates, top_k)
+        while True:
+            hits = self._rank_to(snapshot, query, vector, audience, top_k, by, depth)
+            if len(hits) == top_k or depth >= len(snapshot.chunks):
+                return hits
+            depth *= 4  # equal chunks, or those of one document, have used the candidates up
+
+    def _rank_to(
+        self,
+        snapshot: Snapshot,
+        query: str,
+        vector: Vectors,
+        audience: Audience,
+        top_k: int,
+        by: Literal["chunk", "document"],
+        depth: int,
+    ) -> tuple[Hit, ...]:
         dense = snapshot.dense(vector, depth, audience)
         lexical = snapshot.lexical(query, depth, audience)
         similarity = dict(dense)

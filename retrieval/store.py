@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chromadb.api.client import Client
 
 AUDIENCES: tuple[Audience, ...] = ("public", "internal")
+_TIE = 1e-6  # distances closer than this are equal but for rounding
 _BATCH = 5000  # Chroma takes 5,461 at most
 # Malkov and Yashunin, 2018: recall grows with all three. A generation is built once and read often.
 _HNSW = {"space": "cosine", "ef_construction": 200, "max_neighbors": 32, "ef_search": 200}
@@ -23,9 +24,17 @@ class DenseStore:
     """Search the vectors of one generation; opened read-only in practice, since a generation never changes."""
 
     def __init__(self, folder: Path) -> None:
-        self._client: Client | None = _open(folder)
-        self._collections = {name: self._client.get_or_create_collection(name) for name in AUDIENCES}
-        self._counts = {name: collection.count() for name, collection in self._collections.items()}
+        """Open what `build` wrote, or raise GenerationError."""
+        if not (folder / "chroma.sqlite3").is_file():  # Chroma would make an empty store in its place
+            raise GenerationError(f"The vector store {folder} is missing.")
+        self._client: Client | None = None
+        try:
+            self._client = client = _open(folder)
+            self._collections = {name: client.get_collection(name, embedding_function=None) for name in AUDIENCES}
+            self._counts = {name: collection.count() for name, collection in self._collections.items()}
+        except Exception as error:  # Chroma has many kinds, and its Rust core others
+            self.close()
+            raise GenerationError(f"The vector store {folder} is damaged: {error}") from error
 
     @classmethod
     def build(cls, folder: Path, chunks: Sequence[Chunk], vectors: Vectors) -> None:
@@ -58,15 +67,23 @@ class DenseStore:
         """Return up to k (chunk id, cosine similarity), best first, ties by id; `vector` has shape (dimension,)."""
         found: list[tuple[str, float]] = []
         for audience in audiences:
-            count = self._counts[audience]
-            if not count:
-                continue
+            found += self._nearest(audience, vector, k)
+        # rounded, so that equal content ties whatever the order of its additions
+        return sorted(found, key=lambda item: (-round(item[1], 6), item[0]))[:k]
+
+    def _nearest(self, audience: Audience, vector: Vectors, k: int) -> list[tuple[str, float]]:
+        """Return the k nearest and all that tie with the last of them, so that ids decide and not Chroma."""
+        count = self._counts[audience]
+        wanted = min(k + 1, count)
+        while wanted:
             answer = self._collections[audience].query(
-                query_embeddings=vector[None, :], n_results=min(k, count), include=["distances"]
+                query_embeddings=vector[None, :], n_results=wanted, include=["distances"]
             )
-            distances = answer["distances"] or [[]]
-            found += [(i, 1.0 - float(d)) for i, d in zip(answer["ids"][0], distances[0], strict=True)]
-        return sorted(found, key=lambda item: (-item[1], item[0]))[:k]
+            distances = (answer["distances"] or [[]])[0]
+            if wanted == count or len(distances) < wanted or distances[-1] - distances[k - 1] > _TIE:
+                return [(i, 1.0 - float(d)) for i, d in zip(answer["ids"][0], distances, strict=True)]
+            wanted = min(4 * wanted, count)
+        return []
 
     def vectors(self, ids: Sequence[str], audience: Audience) -> Vectors:
         """Return the stored vectors of `ids` in their order, shape (len(ids), dimension)."""

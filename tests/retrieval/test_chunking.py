@@ -88,43 +88,26 @@ def test_a_word_longer_than_a_chunk_is_cut_and_whole_when_joined() -> None:
     assert max(len(chunk.text) for chunk in chunks) <= 100
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="defect: LangChain's header splitter drops what str.isprintable() refuses",
-)
 @pytest.mark.parametrize("space", ["\t", "\u00a0", "\u202f", "\u3000"])
 def test_words_parted_by_a_tab_or_a_wide_space_stay_parted(space: str) -> None:
     assert words_of(cut(f"10{space}GB")) == ["10", "GB"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: zero-width joiners are dropped, which changes the word"
-)
 @pytest.mark.parametrize("word", ["می\u200cخواهم", "👩\u200d💻"])
 def test_joiners_inside_a_word_stay(word: str) -> None:
     assert words_of(cut(word)) == [word]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: the header splitter strips every line, inside code fences too"
-)
 def test_code_keeps_its_indentation() -> None:
     code = "```python\ndef f():\n    return 1\n```"
     assert cut(code)[0].text == code
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: a heading without text of its own is dropped with its section"
-)
 @pytest.mark.parametrize("text", ["## Is there a phone line?\n\n## Next\nx", "x\n\n## Is there a phone line?"])
 def test_a_heading_without_text_is_kept(text: str) -> None:
     assert "phone line" in " ".join(chunk.embedded_text for chunk in cut(text))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: of a document of headings only the first characters are kept"
-)
 def test_a_document_of_headings_only_is_kept_whole() -> None:
     chunks = cut("\n".join(f"## Heading {number}" for number in range(60)), 100)
     assert "Heading 59" in " ".join(chunk.embedded_text for chunk in chunks)
@@ -166,16 +149,10 @@ def test_a_comment_in_a_code_fence_is_no_heading(fence: str) -> None:
     assert "# comment" in chunks[0].text
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: a line of an indented code block is taken for a heading"
-)
 def test_a_comment_in_indented_code_is_no_heading() -> None:
     assert [chunk.heading for chunk in cut("Run:\n\n    # comment\n    ls")] == [""]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: a fence of four backticks is ended by one of three inside it"
-)
 def test_a_fence_inside_a_longer_fence_does_not_end_it() -> None:
     assert [chunk.heading for chunk in cut("````\n```\n# comment\n```\n````")] == [""]
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import chromadb.errors
 import pytest
 
 from retrieval.chunking import chunk_document
@@ -206,20 +205,12 @@ def test_a_cut_file_of_chunks_is_an_error(generations: Generations) -> None:
         Snapshot(generations, generations.current())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="defect: a missing Chroma folder is made anew, empty, and searched in silence",
-)
 def test_a_generation_without_its_vectors_is_not_opened(generations: Generations) -> None:
     shutil.rmtree(generations.path(publish(generations)) / "chroma")
     with pytest.raises(GenerationError):
         Snapshot(generations, generations.current()).close()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=chromadb.errors.ChromaError, reason="defect: Chroma's own error passes the package's border"
-)
 def test_damaged_vectors_are_an_error_of_this_package(generations: Generations) -> None:
     path = generations.path(publish(generations)) / "chroma" / "chroma.sqlite3"
     path.write_bytes(b"no database" * 1000)
@@ -227,9 +218,6 @@ def test_damaged_vectors_are_an_error_of_this_package(generations: Generations) 
         Snapshot(generations, generations.current()).close()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="defect: a row with other keys raises TypeError, not GenerationError"
-)
 def test_a_chunk_with_other_keys_is_an_error_of_this_package(generations: Generations) -> None:
     (generations.path(publish(generations)) / "chunks.jsonl").write_text(json.dumps({"chunk": "a"}) + "\n")
     with pytest.raises(GenerationError):

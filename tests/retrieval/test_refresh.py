@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import chromadb.errors
 import pytest
 
 from retrieval.errors import RefreshRefused, RefreshRunning, SourceError
@@ -296,19 +295,11 @@ def test_no_sources_at_all_is_a_valid_deployment(world: World) -> None:
     assert world.refresh().refused is None
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: sources that left the configuration are deleted without a check"
-)
 def test_a_configuration_that_lost_its_sources_is_refused(ten: World) -> None:
     ten.sources.clear()
     assert ten.refresh().refused is not None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=chromadb.errors.DuplicateIDError,
-    reason="defect: nothing checks the names; Chroma then raises DuplicateIDError",
-)
 def test_two_sources_of_one_name_are_an_error_of_this_package(world: World) -> None:
     world.write("a.md", "x")
     world.sources *= 2

@@ -87,9 +87,6 @@ def test_top_k_bounds_the_hits(shared: World) -> None:
         assert len(shared.search("export", top_k=top_k).hits) == top_k
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="defect: equal chunks use up the candidates before they are collapsed"
-)
 def test_many_duplicates_do_not_crowd_the_rest_out(tmp_path: Path) -> None:
     pages = {
         f"footer{number:02}.md": "---\ntitle: Contact\n---\nAsk our support team for help." for number in range(60)
@@ -100,11 +97,6 @@ def test_many_duplicates_do_not_crowd_the_rest_out(tmp_path: Path) -> None:
     assert len(world.search("ask support for help").hits) == 6
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="defect: the chunks of one long document use up the candidates by document",
-)
 def test_one_long_document_does_not_crowd_the_rest_out(tmp_path: Path) -> None:
     long = "\n\n".join(f"## Support {number}\n\nSupport and help. {sentences(number, 1)}" for number in range(80))
     pages = {"long.md": long} | {f"p{number}.md": f"Support. {sentences(number, 9)}" for number in range(9)}

@@ -86,11 +86,6 @@ def test_ties_are_broken_by_id(equal: DenseStore) -> None:
     assert [name for name, _ in equal.search(at(0), 12, ("public",))] == [f"c{number:02}" for number in range(12)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="defect: which of several equal chunks Chroma returns is not decided by id",
-)
 def test_ties_at_the_cut_are_broken_by_id(equal: DenseStore) -> None:
     assert [name for name, _ in equal.search(at(0), 3, ("public",))] == ["c00", "c01", "c02"]
 
