@@ -45,6 +45,7 @@ class _Work:
     conversation_id: str
     turn_id: str
     history: list[Message]
+    own_history: bool  # from the turn log; what a client sends as our words was never checked
     started: float
     found: Found | None = None
     prompt: Prompt | None = None
@@ -122,7 +123,8 @@ class SupportBot:
         who = caller or self._caller(customer_id, conversation_id)
         before = self._history(conversation_id, history, who)
         conversation = conversation_id or self.turns.begin(who)
-        return self._run(_Work(question, mode, who, conversation, new_id("turn"), before, started))
+        own = conversation_id is not None
+        return self._run(_Work(question, mode, who, conversation, new_id("turn"), before, own, started))
 
     def readiness(self) -> dict[str, Any]:
         """Say whether questions can be answered now, from which knowledge, and by which model."""
@@ -171,9 +173,8 @@ class SupportBot:
             case "finetuned":
                 return None
             case "prompt":
-                generation, chunks = self.searcher.everything(work.caller.audience)
-                work.found = Found(generation, (), self.searcher.tickets_only(work.question, owner), 0.0)
-                return chunks
+                work.found = Found(None, (), self.searcher.tickets_only(work.question, owner), 0.0)
+                return self.searcher.everything(work.caller.audience)
             case _:
                 work.found = self.searcher.search(
                     work.question,
@@ -201,7 +202,7 @@ class SupportBot:
             yield work.decision.text
             return
         checked = self._options.check_grounding and work.mode != "finetuned"
-        work.verifier = verifier = Verifier(work.prompt, checked=checked)
+        work.verifier = verifier = Verifier(work.prompt, checked=checked, own_history=work.own_history)
         with closing(self._pieces(work)) as pieces:
             yield from verifier.shown(pieces)
         yield verifier.rest(cut_short=self.model.count_text(work.raw) >= self._options.sampling.max_tokens)

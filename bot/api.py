@@ -14,7 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sse_starlette import EventSourceResponse
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as ASGIMessage
 
 from bot.answer import Answer, Begun, Done, Event, SupportBot
 from bot.auth import Authenticator, demo_secret
@@ -72,7 +75,7 @@ def create_app(settings: Settings, *, demo: bool = False, bot: SupportBot | None
     app.state.demo = demo
     if demo:
         app.include_router(demo_routes())
-    app.middleware("http")(_guard)
+    app.add_middleware(_Guard, demo=demo)
     _add_error_handlers(app)
     _add_chat(app)
     _add_turns(app)
@@ -90,19 +93,46 @@ def get_caller(request: Request, authorization: Annotated[str | None, Header()] 
 CallerOf = Annotated[Caller, Depends(get_caller)]
 
 
-async def _guard(request: Request, call_next: Any) -> Response:
-    # A page elsewhere must not reach the demo by a name that it points at this machine.
-    if request.app.state.demo and request.url.hostname not in _LOOPBACK:
-        return JSONResponse(error_body("The demo answers on loopback only.", "invalid_request_error", None), 400)
-    length = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers:
-        return JSONResponse(error_body("Send a Content-Length.", "invalid_request_error", None), 411)
-    if not length.isdigit() or int(length) > _MAX_BODY:
-        return JSONResponse(error_body("The request is too large.", "invalid_request_error", "too_large"), 413)
-    response: Response = await call_next(request)
-    for name, value in _SECURITY.items():
-        response.headers.setdefault(name, value)
-    return response
+class _Guard:
+    """Refuse what must not reach the routes, and put the security headers on every reply.
+
+    Not a BaseHTTPMiddleware: behind one, a route never learns that its client went away.
+    """
+
+    def __init__(self, app: ASGIApp, *, demo: bool) -> None:
+        self._app = app
+        self._demo = demo
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a refusal, or pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: ASGIMessage) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refused = self._refusal(Request(scope))
+        await (refused or self._app)(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> JSONResponse | None:
+        # A page elsewhere must not reach the demo by a name that it points at this machine.
+        if self._demo and request.url.hostname not in _LOOPBACK:
+            return _refused("The demo answers on loopback only.", 400)
+        if "transfer-encoding" in request.headers:
+            return _refused("Send a Content-Length.", 411)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > _MAX_BODY:
+            return _refused("The request is too large.", 413, "too_large")
+        return None
+
+
+def _refused(message: str, status: int, code: str | None = None) -> JSONResponse:
+    return JSONResponse(error_body(message, "invalid_request_error", code), status)
 
 
 def _add_chat(app: FastAPI) -> None:
@@ -162,7 +192,9 @@ async def _sse(first: Event, events: Iterator[Event], chunks: Chunks, metrics: M
                 yield chunks.text(event.text)
             event = await run_in_threadpool(next, events, None)
         yield "[DONE]"
-    except (BotError, RetrievalError) as error:
+    except Exception as error:  # the status is sent; what failed is said in the stream
+        if not isinstance(error, BotError | RetrievalError):
+            log.exception("a stream failed")
         yield _error_json(error)
     except asyncio.CancelledError:
         log.info("a client went away")

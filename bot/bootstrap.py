@@ -86,7 +86,7 @@ def build_embedder(settings: Settings) -> Embedder:
 
     name = settings.retrieval.embedder
     try:
-        folder = weights.embedder_folder() if name == "local" else Path()
+        folder = weights.embedder_folder(settings.cache) if name == "local" else Path()
     except WeightsMissing as error:
         raise ModelMissing(str(error)) from None
     return choose_embedder(name, settings.retrieval.embedder_options, folder)
@@ -100,7 +100,7 @@ def build_model(settings: Settings) -> ChatModel:
     key = bot.api_key.get_secret_value() if bot.api_key else None
     if bot.model == "local":
         try:
-            return _local_model(weights.chat_model_folder(), bot.engine)
+            return _local_model(weights.chat_model_folder(settings.cache), bot.engine)
         except WeightsMissing as error:
             raise ModelMissing(str(error)) from None
     if folder.is_dir():

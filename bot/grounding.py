@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -17,7 +17,10 @@ from prompts.messages import Passage, Prompt
 
 MIN_OVERLAP = 0.7  # share of a sentence's content words that its evidence must hold
 _WINDOW = 3  # neighbouring sentences or lines of a passage that may support one sentence together
-_MIN_CONTENT_WORDS = 3  # a sentence with fewer and without specifics states nothing that needs support
+_GREETING = re.compile(
+    r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening))(?:\s+[^\W\d_][\w'’-]*){0,3}[,.!]?\s*", re.IGNORECASE
+)
+_MIN_CONTENT_WORDS = 2  # a sentence with fewer and without specifics states nothing that needs support
 
 _MARKER = re.compile(r"\s*\[(\d{1,2})\]")
 _URL = re.compile(r"https?://[^\s)>\]]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
@@ -48,6 +51,7 @@ class Checked:
 
     verdict: Verdict
     passage: int | None = None
+    specific: bool = field(default=False, compare=False)  # whether the sentence names a number, price, date or address
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +63,16 @@ class _Evidence:
 class Grounding:
     """Judge the sentences of one answer against its evidence."""
 
-    def __init__(self, prompt: Prompt) -> None:
-        """Take passages and record as shown; the bot's earlier answers count too, as they were checked then.
+    def __init__(self, prompt: Prompt, *, own_history: bool) -> None:
+        """Take passages and record as shown; with `own_history` the bot's earlier answers too, as they were checked.
 
         What the customer said supports numbers and names ("I have 3 seats"), but no statement about the product.
         """
-        answered = "\n".join(message.content for message in prompt.history if message.role == "assistant")
+        said_before = prompt.history if own_history else ()
+        answered = "\n".join(message.content for message in said_before if message.role == "assistant")
         asked = "\n".join([prompt.question, *(m.content for m in prompt.history if m.role == "user")])
-        self._passages = [(p.n, _windows(p)) for p in prompt.passages]
+        self._sentences = [(p.n, _windows(p, 1)) for p in prompt.passages]
+        self._passages = [(p.n, _windows(p, _WINDOW)) for p in prompt.passages]
         self._known = _evidence(f"{prompt.record}\n{answered}")
         self._said = _specifics(asked)
 
@@ -75,14 +81,15 @@ class Grounding:
         marked = [int(n) for n in _MARKER.findall(sentence)]
         plain = plain_sentence(sentence)
         words, specifics = _content(plain), _specifics(plain)
-        if not specifics and (len(words) < _MIN_CONTENT_WORDS or plain.rstrip().endswith("?")):
+        stated = len(words) >= _MIN_CONTENT_WORDS and not plain.rstrip().endswith("?")
+        if not specifics and (not stated or _GREETING.fullmatch(plain)):
             return Checked("neutral")
         best, overlap = self._best(words, specifics, marked)
         if best is not None and overlap >= MIN_OVERLAP:
-            return Checked("supported", best)
+            return Checked("supported", best, bool(specifics))
         if self._known_otherwise(words, specifics):
-            return Checked("supported", None)
-        return Checked("unsupported")
+            return Checked("supported", None, bool(specifics))
+        return Checked("unsupported", None, bool(specifics))
 
     def _best(
         self, words: frozenset[str], specifics: frozenset[str], marked: Sequence[int]
@@ -90,9 +97,14 @@ class Grounding:
         """Return the passage that holds most of the words in one place; the marked one, else the first, wins a tie."""
         best, best_rank = None, (-1.0, False)
         elsewhere = self._known.specifics | self._said
-        for n, windows in self._passages:
+        one_number = len(specifics) == 1
+        for n, windows in self._sentences if one_number else self._passages:
+            shown = frozenset().union(*(window.words for window in windows))
             for window in windows:
                 if specifics and not (specifics & window.specifics and specifics <= window.specifics | elsewhere):
+                    continue
+                # "Pro costs $24" takes the price of one sentence and the plan of another.
+                if one_number and (words - window.words) & shown:
                     continue
                 overlap = len(words & window.words) / len(words) if words else 1.0
                 if (rank := (overlap, n in marked)) > best_rank:
@@ -116,8 +128,8 @@ def strip_markers(text: str) -> str:
     return _MARKER.sub("", text)
 
 
-def _windows(passage: Passage) -> list[_Evidence]:
-    """Return the evidence of each run of neighbouring sentences; a row of a table has its head with it."""
+def _windows(passage: Passage, size: int) -> list[_Evidence]:
+    """Return the evidence of each run of `size` neighbouring sentences; a row of a table has its head with it."""
     head = f"{passage.title}\n{passage.heading}"
     parts: list[str] = []
     table_head = ""
@@ -128,8 +140,8 @@ def _windows(passage: Passage) -> list[_Evidence]:
         elif line.strip():
             parts += [line] if is_row else _SENTENCE_END.split(line)
         table_head = (table_head or line) if is_row else ""
-    runs = range(max(1, len(parts) - _WINDOW + 1))
-    return [_evidence("\n".join([head, *parts[i : i + _WINDOW]])) for i in runs]
+    runs = range(max(1, len(parts) - size + 1))
+    return [_evidence("\n".join([head, *parts[i : i + size]])) for i in runs]
 
 
 def _evidence(text: str) -> _Evidence:

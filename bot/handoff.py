@@ -6,17 +6,19 @@ import re
 
 _FLAGS = re.IGNORECASE | re.VERBOSE
 
+# What follows decides: "a human-readable export" and "an agent API key" ask for no person.
 _ASKS_FOR_PERSON = re.compile(
     r"""\b(?:
-        (?:speak|talk|chat|escalate|(?:connect|transfer|pass)(?:\ me)?(?:\ on)?|put\ me\ through|hand\ me\ over)
-        (?:\ this|\ it)?\ (?:to|with)\ (?:a\ |an\ |the\ |your\ )?(?:real\ |live\ |actual\ |human\ )?
+        (?:(?:speak|talk|chat)\ (?:to|with)|escalate(?:\ this|\ it)?\ to
+          |(?:connect|transfer|pass|put|hand)\ me(?:\ on|\ over|\ through)?\ (?:to|with))
+        \ (?:a\ |an\ |the\ |your\ )?(?:real\ |live\ |actual\ |human\ )*
         (?:person|human(?:\ being)?|agent|representative|rep|someone|somebody|operator|employee|staff(?:\ member)?
           |supervisor|manager)
       | (?:want|need|get\ me|give\ me|prefer)\ (?:a\ |an\ |the\ )?(?:real\ |live\ |actual\ |human\ )*
-        (?:person|human|agent|representative)
-      | (?:real|live|actual)\ (?:person|human|agent)
-      | human\ (?:agent|support|help)
-    )\b""",
+        (?:person|human(?:\ being)?|agent|representative)
+      | (?:real|live|actual|human)\ (?:person|human|agent)
+      | human\ (?:support|help)
+    )(?=\s*(?:[.,;:!?)]|$|(?:to|please|now|who|instead|for|about|and|on|here|right|not|asap|today|because)\b))""",
     _FLAGS,
 )
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 # A sentence ends at . ! or ? (with closing quotes and citation markers) before white space. Not after a list
 # number ("1."), an initial or a common abbreviation.
 _END = re.compile(r"[.!?][\"')\]*_]*(?:\s*\[\d{1,2}\])*(?=\s)|\n")
+_MARKERS = re.compile(r"(?:\[\d{1,2}\]\s*)+")
+_HALF_MARKER = re.compile(r"\[\d{0,2}$")
 _NO_END = re.compile(
     r"(?:^|[\s(])(?:\d{1,3}|[A-Za-z]|e\.g|i\.e|etc|vs|no|approx|incl|Mr|Mrs|Ms|Dr|St)\.$", re.IGNORECASE
 )
@@ -39,13 +41,12 @@ def _first_end(text: str) -> int | None:
         end = found.end()
         while end < len(text) and text[end] in " \t\n":
             end += 1
-        if end == len(text):  # the next piece may bring a marker such as " [1]", or more white space
+        # The next piece may bring a marker such as " [1]", or more white space.
+        markers = _MARKERS.match(text, end)
+        end = markers.end() if markers else end
+        if end == len(text) or _HALF_MARKER.match(text, end):
             return None
-        if re.match(r"\[\d{0,2}$", text[end:]):
-            return None
-        if marker := re.match(r"(?:\[\d{1,2}\]\s*)+", text[end:]):
-            if end + marker.end() == len(text):
-                return None
-            end += marker.end()
+        if found.group(0) != "\n" and text[end].islower():  # as behind "the ... menu"
+            continue
         return end
     return None

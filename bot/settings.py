@@ -112,7 +112,9 @@ def load_settings(config: Path | None = None) -> Settings:
         raise ConfigError(_explain(error, path)) from None
     except ValueError as error:  # a value that should be JSON and is not
         raise ConfigError(f"{error}. Check the TANDEM_... variables and {env_file.name}.") from None
-    update = {"home": settings.root / settings.home, "root": settings.root}
+    update: dict[str, Path] = {"home": settings.root / settings.home}
+    if settings.cache:
+        update["cache"] = settings.cache.expanduser().absolute()
     return settings.model_copy(update=update)
 
 
@@ -130,6 +132,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"The config file {path} cannot be read: {error.strerror}.") from None
     for table, key in _SECRETS:
         if isinstance(values.get(table), dict) and key in values[table]:
             raise ConfigError(

@@ -10,7 +10,7 @@ from bot.sentences import units
 from prompts.messages import Passage, Prompt
 
 _REFUSES = re.compile(
-    r"\b(?:(?:could|can|did) ?n[o']t find|do(?:es)? ?n[o']t (?:have|mention|say|cover|contain|know)"
+    r"\b(?:(?:could|did|do|does|can)(?:n['’]?t|not|['’]t| not) (?:find|have|mention|say|cover|contain|know)"
     r"|not (?:sure|mentioned)|no (?:information|documentation|mention)"
     r"|unable to (?:find|answer|help)|nothing (?:in|about))\b",
     re.IGNORECASE,
@@ -26,9 +26,9 @@ class Verifier:
     which turns into a decline shows nothing before it.
     """
 
-    def __init__(self, prompt: Prompt, *, checked: bool) -> None:
+    def __init__(self, prompt: Prompt, *, checked: bool, own_history: bool) -> None:
         """Take the evidence from the prompt; with `checked` False everything is shown, without citations."""
-        self._grounding = Grounding(prompt) if checked else None
+        self._grounding = Grounding(prompt, own_history=own_history) if checked else None
         self._held = ""
         self._seen: set[str] = set()
         self._cited: dict[int, None] = {}
@@ -36,7 +36,6 @@ class Verifier:
         self.refused = False
         self.asked_back = False
         self.showed_text = False
-        self.dropped = 0
 
     @property
     def cited(self) -> tuple[int, ...]:
@@ -71,16 +70,17 @@ class Verifier:
 
     def _judge(self, unit: str) -> str:
         plain = strip_markers(unit)
-        if _REFUSES.search(plain):
-            self.refused = True
-            self._held += plain
-            return ""
-        if self._grounding is None:
-            self.supported = True  # nothing is checked where the weights are all the evidence there is
+        refuses = bool(_REFUSES.search(plain))
+        if self._grounding is None:  # nothing is checked where the weights are all the evidence there is
+            self.supported = self.supported or not refuses
+            self.refused = self.refused or refuses
             return self._release(plain)
         checked = self._grounding.check(unit)
+        if refuses and checked.verdict != "supported":
+            self.refused = True
+            self._held += plain if not checked.specific else ""
+            return ""
         if checked.verdict == "unsupported":
-            self.dropped += 1
             return ""
         if checked.verdict == "neutral":
             self.asked_back = self.asked_back or plain.rstrip().endswith("?")

@@ -109,11 +109,10 @@ class Searcher:
         except NoGeneration:
             return None
 
-    def everything(self, audience: Audience) -> tuple[str, list[Chunk]]:
-        """Return the generation and all its chunks for this audience, in document order."""
+    def everything(self, audience: Audience) -> list[Chunk]:
+        """Return all chunks for this audience, in document order."""
         with self._reader.snapshot() as snapshot:
-            chunks = [c for c in snapshot.chunks.values() if audience == "internal" or c.audience == "public"]
-            return snapshot.manifest.generation, chunks
+            return [c for c in snapshot.chunks.values() if audience == "internal" or c.audience == "public"]
 
     def tickets_only(self, question: str, customer_id: str | None) -> tuple[FoundTicket, ...]:
         """Find the customer's tickets without asking the knowledge."""

@@ -15,9 +15,9 @@ def cache_folder() -> Path:
     return _user_cache() / "tandem"
 
 
-def weights_folder() -> Path:
-    """Return the folder that holds one sub-folder per model."""
-    return cache_folder() / "weights"
+def weights_folder(cache: Path | None = None) -> Path:
+    """Return the folder that holds one sub-folder per model, below `cache` or the usual one."""
+    return (cache or cache_folder()) / "weights"
 
 
 def downloads_folder() -> Path:

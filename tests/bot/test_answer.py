@@ -168,12 +168,10 @@ def test_a_field_of_the_record_is_evidence_enough_for_its_owner(bot_with: BotWit
     assert bot.answer("Tier?").action == "decline"
 
 
-@pytest.mark.xfail(strict=True, reason="grounding takes a statement of two content words for manners, so it declines")
 def test_a_short_statement_from_the_record_is_an_answer(bot_with: BotWith) -> None:
     assert bot_with(ScriptedModel("You are on the Pro tier.")).answer("Tier?", customer_id="cus_1").action == "answer"
 
 
-@pytest.mark.xfail(strict=True, reason="grounding takes a statement of two content words for manners, so it is shown")
 def test_a_short_unsupported_statement_is_cut(bot_with: BotWith) -> None:
     assert "Phone" not in reply_of(bot_with, f"{PRO} Phone calls are free.").text
 
@@ -186,7 +184,6 @@ def test_a_short_unsupported_statement_is_cut(bot_with: BotWith) -> None:
         "I'm sorry, I am unable to answer that.",
         pytest.param(
             "I can't find that in the documentation.",
-            marks=pytest.mark.xfail(strict=True, reason='verify._REFUSES knows "couldn\'t find" but not "can\'t find"'),
         ),
     ],
 )
@@ -196,9 +193,8 @@ def test_decline_where_the_model_refuses(bot_with: BotWith, reply: str) -> None:
     assert answer.text == reply
 
 
-@pytest.mark.xfail(strict=True, reason="verify._REFUSES takes 'do not have' in a supported sentence for a refusal")
 def test_a_supported_sentence_with_a_negation_is_no_refusal(bot_with: BotWith) -> None:
-    answer = reply_of(bot_with, f"If you do not have a Business plan: {PRO}")
+    answer = reply_of(bot_with, f"If you do not know it yet: {PRO}")
     assert answer.action == "answer"
 
 
@@ -220,7 +216,6 @@ def test_an_unsupported_sentence_is_cut(bot_with: BotWith) -> None:
         f"Is $99 fine for you? {PRO}",
         pytest.param(
             f"{PRO} I do not have details, but the Enterprise plan costs $99 per user each month.",
-            marks=pytest.mark.xfail(strict=True, reason="verify._judge shows a refusing sentence without checking it"),
         ),
     ],
 )
@@ -230,7 +225,6 @@ def test_a_price_that_was_not_shown_is_never_answered(bot_with: BotWith, reply: 
     assert "99" not in answer.text
 
 
-@pytest.mark.xfail(strict=True, reason="grounding joins the plan of one sentence with the price of its neighbour")
 def test_the_price_of_another_plan_is_not_shown(bot_with: BotWith) -> None:
     answer = reply_of(bot_with, f"{PRO} The Business plan costs $12 per user each month. Pro costs $24 per user.")
     assert answer.text == f"{PRO} [1]"

@@ -182,10 +182,9 @@ def test_a_conversation_goes_on_by_its_id(client_with: ClientWith) -> None:
 def test_each_model_is_a_mode(client: TestClient, name: str, mode: str) -> None:
     reply = client.post(CHAT, json=body(model=name)).json()
     assert (reply["model"], reply["tandem"]["mode"]) == (name, mode)
-    assert (reply["tandem"]["generation"] is None) == (mode == "finetuned")
+    assert (reply["tandem"]["generation"] is None) == (mode in ("finetuned", "prompt"))
 
 
-@pytest.mark.xfail(strict=True, reason="CONTRACT says that generation is null in prompt mode; Found carries it there")
 def test_generation_is_null_in_prompt_mode(client: TestClient) -> None:
     assert client.post(CHAT, json=body(model="tandem-prompt")).json()["tandem"]["generation"] is None
 
@@ -225,9 +224,6 @@ def test_twenty_requests_at_once_are_all_answered(client_with: ClientWith, bot_w
         True,
         pytest.param(
             False,
-            marks=pytest.mark.xfail(
-                strict=True, reason="api._whole: is_disconnected() stays False behind the http middleware _guard"
-            ),
         ),
     ],
 )
@@ -380,9 +376,6 @@ class BreaksMidway(ScriptedModel):
         ModelUnavailable("10.0.0.1 does not answer"),
         pytest.param(
             RuntimeError("10.0.0.1"),
-            marks=pytest.mark.xfail(
-                strict=True, reason="api._sse cuts the stream without a word on an unforeseen error"
-            ),
         ),
     ],
 )

@@ -17,7 +17,7 @@ def grounding(
     *passages: str, record: str = "", question: str = "What about it?", history: tuple[Message, ...] = ()
 ) -> Grounding:
     shown = tuple(Passage(n, "help", f"{n}.md", f"help/{n}.md#0", "Help", "", t) for n, t in enumerate(passages, 1))
-    return Grounding(Prompt((), shown, record, history, question))
+    return Grounding(Prompt((), shown, record, history, question), own_history=True)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from retrieval.reader import KnowledgeReader
 from retrieval.records import Records
 from retrieval.refresh import Refresher
 from retrieval.search import Searcher
-from retrieval.settings import RecordsSettings, RetrievalSettings, SourceSettings
+from retrieval.settings import CustomersSettings, RecordsSettings, RetrievalSettings, SourceSettings
 from tests.stand_ins import HashEmbedder, ScriptedModel, write_documents
 
 EXPORT = "You export your data as CSV under Settings, Export."
@@ -72,7 +72,7 @@ class Deployment:
             (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         settings, embedder, generations = RetrievalSettings(), HashEmbedder(), Generations(root / "knowledge")
         Refresher(generations, sources, root, embedder, settings).refresh()
-        self.records = Records(RecordsSettings(path="customers.jsonl"), RecordsSettings(path="tickets.jsonl"), root)
+        self.records = Records(CustomersSettings(path="customers.jsonl"), RecordsSettings(path="tickets.jsonl"), root)
         self.reader = KnowledgeReader(generations)
         self.searcher = Searcher(self.reader, embedder, self.records, settings)
         self.turns = TurnLog(open_state(root / "state.sqlite3"))

@@ -41,7 +41,6 @@ def test_the_units_do_not_depend_on_the_pieces(text: str, cuts: list[int]) -> No
     assert whole(split(text, cuts)) == whole([text])
 
 
-@pytest.mark.xfail(strict=True, reason="sentences._first_end leaves a marker that adjoins another to the next sentence")
 def test_adjoining_markers_split_over_pieces_stay_together() -> None:
     assert whole(["One. [1][", "2] Two."]) == ["One. [1][2] ", "Two."]
 
@@ -57,9 +56,6 @@ def test_adjoining_markers_split_over_pieces_stay_together() -> None:
         "12. Open the settings.",
         pytest.param(
             "Select the **...** menu and choose Export.",
-            marks=pytest.mark.xfail(
-                strict=True, reason="sentences._END ends a sentence at an ellipsis that closes a bold name"
-            ),
         ),
     ],
 )
