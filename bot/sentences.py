@@ -46,7 +46,7 @@ def _first_end(text: str) -> int | None:
         end = markers.end() if markers else end
         if end == len(text) or _HALF_MARKER.match(text, end):
             return None
-        if found.group(0) != "\n" and text[end].islower():  # as behind "the ... menu"
+        if text[: found.start() + 1].endswith("..") and text[end].islower():  # as in "the ... menu"
             continue
         return end
     return None

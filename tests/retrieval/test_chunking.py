@@ -60,8 +60,9 @@ def test_the_chunks_of_the_worked_example_hold_its_words_in_their_order(characte
         assert words_of(chunk_document(one, characters)) == words_outside_headings(one.text), one.key
 
 
+HEADINGS = ["## Section", "### Sub section", "#### Detail", "# Other title"]
 BLOCKS = st.one_of(
-    st.sampled_from(["## Section", "### Sub section", "#### Detail", "# Other title"]),
+    st.sampled_from(HEADINGS),
     st.integers(0, 10**6).map(lambda seed: sentences(seed, 1 + seed % 6)),
     st.integers(0, 10**6).map(lambda seed: "\n".join(f"- {sentences(seed + i, 1)}" for i in range(4))),
     st.just("| tier | price |\n|---|---|\n| Free | $0 |\n| Pro | $12.50 |"),
@@ -75,7 +76,8 @@ BLOCKS = st.one_of(
 def test_the_words_of_the_chunks_are_the_words_of_the_document(blocks: list[str], characters: int) -> None:
     text = "Before.\n\n" + "\n\n".join(blocks)
     chunks = cut(text, characters)
-    assert words_of(chunks) == words_outside_headings(text)
+    texts = [chunk for chunk in chunks if chunk.text not in HEADINGS]  # a heading over nothing is a text of its own
+    assert words_of(texts) == words_outside_headings(text)
     assert all(0 < len(chunk.text) <= characters for chunk in chunks)
     assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
     assert len({chunk.chunk for chunk in chunks}) == len(chunks)
