@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,9 @@ class Ran:
 
     @property
     def complaint(self) -> str:
-        """Give the one line of a command that failed; stdout must be empty."""
+        """Give the one line of a command that failed, empty ones aside; stdout must be empty."""
         assert self.out == ""
-        lines = self.err.splitlines()
+        lines = [line for line in self.err.splitlines() if line]
         assert len(lines) == 1, f"not one line on stderr: {self.err!r}"
         return lines[0]
 
@@ -72,7 +72,7 @@ def tandem(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 @pytest.fixture
-def installed(deployment: Deployment, tmp_path: Path) -> Iterator[Tandem]:
+def installed(deployment: Deployment) -> Tandem:
     """Run the installed `tandem` as a process of its own."""
     program = shutil.which("tandem", path=str(Path(sys.executable).parent))
     assert program, "the environment lacks the command: pip install -e ."
@@ -88,7 +88,7 @@ def installed(deployment: Deployment, tmp_path: Path) -> Iterator[Tandem]:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    yield run
+    return run
 
 
 @pytest.fixture

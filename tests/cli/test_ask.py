@@ -15,7 +15,8 @@ from tests.conftest import Deployment
 from tests.stand_ins import ScriptedModel
 
 ANSWER = [
-    "text", "action", "citations", "mode", "release", "generation", "conversation_id", "turn_id", "usage", "milliseconds",
+    "text", "action", "citations", "mode", "release", "generation",
+    "conversation_id", "turn_id", "usage", "milliseconds",
 ]  # fmt: skip
 QUESTION = "How do I export my data as CSV?"
 ReplyWith = Callable[..., ScriptedModel]

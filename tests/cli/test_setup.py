@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import threading
@@ -59,6 +58,12 @@ def test_a_wrong_config_file(deployment: Deployment, tandem: Tandem, toml: str, 
     assert ran.status == 2 and named in ran.complaint and "in-the-wrong-place" not in ran.err
 
 
+@pytest.mark.xfail(strict=True, reason="rich's progress bar ends with an empty line where stderr is no terminal")
+def test_an_error_is_the_only_line(deployment: Deployment, tandem: Tandem) -> None:
+    deployment.config.unlink()
+    assert tandem("refresh").err.count("\n") == 1
+
+
 def test_a_missing_config_file(deployment: Deployment, tandem: Tandem) -> None:
     deployment.config.unlink()
     ran = tandem("refresh", "--json")
@@ -71,7 +76,6 @@ def test_a_misspelt_variable_is_named_without_its_value(deployment: Deployment, 
     assert ran.status == 2 and "TANDEM_BOT_APIKEY" in ran.complaint and "sk-never" not in ran.err
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a folder under a file is another error on Windows")
 @pytest.mark.xfail(strict=True, raises=OSError, reason="cli/main.py lets an OSError through as a traceback")
 def test_a_home_that_cannot_be_written(shop: Deployment, tandem: Tandem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(shop.config / "home"))
@@ -167,10 +171,15 @@ def test_doctor_on_a_damaged_model(ready: Deployment, tandem: Tandem, monkeypatc
 
 
 def test_no_secret_is_printed(
-    ready: Deployment, tandem: Tandem, reply_with: ReplyWith, secrets: list[str], monkeypatch: pytest.MonkeyPatch
+    ready: Deployment,
+    tandem: Tandem,
+    reply_with: ReplyWith,
+    secrets: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     reply_with(REPLY)
-    monkeypatch.setenv("LOGLEVEL", "DEBUG")
+    caplog.set_level("DEBUG")
     printed = []
     for words in (("doctor",), ("doctor", "--json"), ("ask", "How do I export?", "--json")):
         printed.append(tandem(*words))
@@ -178,7 +187,7 @@ def test_no_secret_is_printed(
     for words in (("doctor",), ("refresh",), ("serve", "--demo", "--host", "0.0.0.0")):
         printed.append(tandem(*words))
     assert [ran.status for ran in printed] == [0, 0, 0, 1, 2, 2]
-    assert [s for s in secrets for ran in printed if s in ran.out + ran.err] == []
+    assert [s for s in secrets for ran in printed if s in ran.out + ran.err + caplog.text] == []
 
 
 @pytest.fixture
