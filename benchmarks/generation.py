@@ -1,7 +1,8 @@
 """Time the default engine beside transformers on this project's median prompt, in one run.
 
-Run as: python benchmarks/generation.py [--json] [--repeats 5]
-Each engine runs in a process of its own, so that its peak memory is its own. The prompt is the one of median size
+Run as: python benchmarks/generation.py [--json] [--rounds 3] [--repeats 3]
+The engines take turns, each round in a process of its own, so that a busy moment of the machine does not fall on one
+of them and peak memory is each one's own; figures are medians over the rounds. The prompt is the one of median size
 among the eval cases of the worked example, built as it is served.
 """
 
@@ -110,7 +111,8 @@ def main() -> None:
     """Run every engine and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.engine:
@@ -120,11 +122,15 @@ def main() -> None:
     prompt = median_prompt()
     shown = json.dumps([{"role": m.role, "content": m.content} for m in prompt])
     tokens = len(ChatTokenizer(weights.chat_model_folder()).encode_messages(prompt))
-    results = {}
-    for engine in ENGINES:
-        command = [sys.executable, __file__, "--engine", engine, "--repeats", str(arguments.repeats)]
-        done = subprocess.run(command, input=shown, capture_output=True, text=True, check=True)
-        results[engine] = json.loads(done.stdout.splitlines()[-1])
+    rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in ENGINES}
+    for _ in range(arguments.rounds):
+        for engine in ENGINES:
+            command = [sys.executable, __file__, "--engine", engine, "--repeats", str(arguments.repeats)]
+            done = subprocess.run(command, input=shown, capture_output=True, text=True, check=True)
+            rounds[engine].append(json.loads(done.stdout.splitlines()[-1]))
+    results = {
+        engine: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for engine, runs in rounds.items()
+    }
     report(results, tokens, arguments.json)
 
 

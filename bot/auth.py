@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
 from pathlib import Path
@@ -45,12 +44,6 @@ class Authenticator:
         if not isinstance(subject, str) or not subject:
             raise NotAllowed("The token names nobody: its claim 'sub' is missing.")
         return Caller(subject, "internal" if claims.get("role") == "agent" else "public")
-
-    def is_admin(self, authorization: str | None) -> bool:
-        """Say whether the header carries the admin token."""
-        token = self._settings.admin_token
-        given = (authorization or "").removeprefix("Bearer ").strip()
-        return token is not None and hmac.compare_digest(given.encode(), token.get_secret_value().encode())
 
     def issue(self, subject: str, role: str | None) -> str:
         """Sign a token; the demo's sign-in only."""

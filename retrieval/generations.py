@@ -82,13 +82,16 @@ class Generations:
         """Read a generation's manifest, or raise GenerationError."""
         try:
             text = (self.path(generation) / "manifest.json").read_text(encoding="utf-8")
-            return Manifest(**json.loads(text))
+            manifest = Manifest(**json.loads(text))
         except FileNotFoundError:
             raise GenerationError(
                 f"There is no generation '{generation}'. 'tandem generations list' shows those kept."
             ) from None
         except (ValueError, TypeError) as error:
             raise GenerationError(f"The manifest of generation '{generation}' is damaged: {error}") from error
+        if manifest.format != FORMAT:
+            raise GenerationError(f"Generation '{generation}' was made by another version. Run 'tandem refresh'.")
+        return manifest
 
     def documents(self, generation: str) -> dict[str, dict[str, str]]:
         """Read the documents of a generation by key: their digest, title and audience."""

@@ -14,7 +14,7 @@ from retrieval.chunking import VERSION, chunk_document
 from retrieval.documents import Chunk, Document, Skipped
 from retrieval.embedders import Embedder
 from retrieval.embedding_cache import EmbeddingCache
-from retrieval.errors import RefreshRefused, RefreshRunning, SourceError
+from retrieval.errors import GenerationError, RefreshRefused, RefreshRunning, SourceError
 from retrieval.generations import Generations
 from retrieval.loaders import load_source
 from retrieval.reader import Snapshot
@@ -153,7 +153,10 @@ class Refresher:
     def _is_current(self, change: _Change, current: str | None) -> bool:
         if current is None or change.added or change.updated or change.deleted:
             return False
-        manifest = self._generations.manifest(current)
+        try:
+            manifest = self._generations.manifest(current)
+        except GenerationError:  # damaged, or of another version: a new one takes its place
+            return False
         return (manifest.embedder, manifest.chunking) == (self._embedder.fingerprint, self._chunking())
 
     def _refusal(self, documents: Sequence[Document], current: str | None) -> str | None:

@@ -85,17 +85,6 @@ class DenseStore:
             wanted = min(4 * wanted, count)
         return []
 
-    def vectors(self, ids: Sequence[str], audience: Audience) -> Vectors:
-        """Return the stored vectors of `ids` in their order, shape (len(ids), dimension)."""
-        import numpy as np
-
-        rows = self._collections[audience].get(ids=list(ids), include=["embeddings"])
-        embeddings = rows["embeddings"]
-        if embeddings is None or len(rows["ids"]) != len(ids):
-            raise GenerationError("The vector store lacks chunks that its generation lists.")
-        by_id = dict(zip(rows["ids"], embeddings, strict=True))
-        return np.asarray([by_id[i] for i in ids], dtype=np.float32)
-
     def close(self) -> None:
         """Release the files; the store cannot be used afterwards."""
         if self._client is not None:

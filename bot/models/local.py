@@ -27,7 +27,6 @@ class _LocalModel:
         self._tokenizer = ChatTokenizer(folder)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self._context = int(config.get("max_position_embeddings", 2048))
-        self._warm = False
 
     @property
     def name(self) -> str:

@@ -222,3 +222,10 @@ def test_a_chunk_with_other_keys_is_an_error_of_this_package(generations: Genera
     (generations.path(publish(generations)) / "chunks.jsonl").write_text(json.dumps({"chunk": "a"}) + "\n")
     with pytest.raises(GenerationError):
         Snapshot(generations, generations.current()).close()
+
+
+def test_a_generation_of_another_version_is_not_opened(generations: Generations) -> None:
+    path = generations.path(publish(generations)) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(GenerationError, match="tandem refresh"):
+        Snapshot(generations, generations.current())

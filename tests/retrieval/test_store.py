@@ -10,7 +10,6 @@ import pytest
 
 from retrieval.documents import Audience, Chunk
 from retrieval.embedders import Vectors
-from retrieval.errors import GenerationError
 from retrieval.store import DenseStore
 
 ANGLES = {"public-0": 0, "public-30": 30, "public-60": 60, "public-180": 180, "internal-10": 10, "internal-50": 50}
@@ -56,13 +55,6 @@ def test_two_audiences_are_ranked_together(store: DenseStore) -> None:
 
 def test_more_than_there_is_gives_all(store: DenseStore) -> None:
     assert store.count() == len(store.search(at(0), 1000, ("public", "internal"))) == 6
-
-
-def test_vectors_come_back_in_the_order_asked_for(store: DenseStore) -> None:
-    names = ["public-60", "public-0", "public-30"]
-    assert np.allclose(store.vectors(names, "public"), [at(60), at(0), at(30)], atol=1e-6)
-    with pytest.raises(GenerationError, match="lacks chunks"):
-        store.vectors(["public-0", "internal-10"], "public")
 
 
 def test_an_empty_store_finds_nothing(tmp_path: Path) -> None:
