@@ -202,7 +202,9 @@ class SupportBot:
             yield work.decision.text
             return
         checked = self._options.check_grounding and work.mode != "finetuned"
-        work.verifier = verifier = Verifier(work.prompt, checked=checked, own_history=work.own_history)
+        work.verifier = verifier = Verifier(
+            work.prompt, checked=checked, own_history=work.own_history, small_talk=work.decision is not None
+        )
         with closing(self._pieces(work)) as pieces:
             yield from verifier.shown(pieces)
         yield verifier.rest(cut_short=self.model.count_text(work.raw) >= self._options.sampling.max_tokens)

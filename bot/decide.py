@@ -40,11 +40,11 @@ def decide_after(before: Decision | None, verifier: Verifier, slots: Slots, quot
     """
     if before is not None:
         return before if verifier.showed_text else Decision(before.action, before.reason, slots.closing)
+    if verifier.supported:
+        return Decision("answer", "supported by the evidence", "")
     if verifier.refused:
         text = "" if verifier.showed_text else slots.decline
         return Decision("decline", "the model found no answer in the evidence", text)
-    if verifier.supported:
-        return Decision("answer", "supported by the evidence", "")
     if verifier.asked_back:
         return Decision("follow_up", "the model asked back", "")
     if quotable is not None:

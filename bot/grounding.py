@@ -80,7 +80,7 @@ class Grounding:
         """Say whether a sentence is supported, and by which passage."""
         marked = [int(n) for n in _MARKER.findall(sentence)]
         plain = plain_sentence(sentence)
-        words, specifics = _content(plain), _specifics(plain)
+        words, specifics = content_words(plain), _specifics(plain)
         stated = len(words) >= _MIN_CONTENT_WORDS and not plain.rstrip().endswith("?")
         if not specifics and (not stated or _GREETING.fullmatch(plain)):
             return Checked("neutral")
@@ -145,7 +145,7 @@ def _windows(passage: Passage, size: int) -> list[_Evidence]:
 
 
 def _evidence(text: str) -> _Evidence:
-    return _Evidence(_content(text), _specifics(text))
+    return _Evidence(content_words(text), _specifics(text))
 
 
 def _specifics(text: str) -> frozenset[str]:
@@ -155,7 +155,8 @@ def _specifics(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _content(text: str) -> frozenset[str]:
+def content_words(text: str) -> frozenset[str]:
+    """Return the stems of the words that say something, words of manners left out."""
     words = (word.lower().strip("'’-") for word in _WORD.findall(_URL.sub(" ", text)))
     return frozenset(_stem(word) for word in words if len(word) > 1 and word not in _MANNERS)
 

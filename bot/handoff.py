@@ -29,7 +29,7 @@ _SMALL_TALK = re.compile(
       | for\ (?:the|your|all(?:\ the)?)\ (?:help|support|quick\ (?:help|reply|answer)|answer)
       | bye|good\ ?bye|you\ too|(?:and\ )?have\ a\ (?:nice|good|great)\ (?:day|one|evening|weekend)
       | (?:no,?\ )?that(?:'s|\ is|\ was)\ all|that\ help(?:s|ed)|that\ worked
-      | how\ are\ you(?:\ doing)?(?:\ today)?|i'm\ good
+      | is\ (?:any|some)(?:one|body)\ there|how\ are\ you(?:\ doing)?(?:\ today)?|i'm\ good
     )[\s,.!?:)\U0001F300-\U0001FAFF]*)+$""",
     _FLAGS,
 )
@@ -45,6 +45,7 @@ _VAGUE = re.compile(
       | (?:something|everything)\ (?:is|went|seems)\ (?:wrong|broken|off)
       | (?:i\ have|there\ is|there's|i've\ got)\ (?:a\ |an\ )?(?:problem|issue|question|error)
       | (?:i\ )?(?:can't|cannot)\ (?:do|get)\ it(?:\ to\ work)?
+      | there(?:'s|\ is)\ (?:a\ |an\ )?(?:problem|issue|error)(?:\ again)?
       | how\ do\ i\ do\ (?:it|this|that)|why(?:\ not)?|what\ now|problem|issue|error
     )[\s.!?]*$""",
     _FLAGS,

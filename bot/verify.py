@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Iterator
 
-from bot.grounding import Grounding, plain_sentence, strip_markers
+from bot.grounding import Grounding, content_words, plain_sentence, strip_markers
 from bot.sentences import units
 from prompts.messages import Passage, Prompt
 
+# The bot or its documentation must be the one that lacks the answer: "if you do not have a key" refuses nothing.
 _REFUSES = re.compile(
+    r"^\W*(?:(?:sorry|unfortunately|i['’]?m sorry|i am sorry|hi|hello|but|however)\b[^.?!]{0,40}?)?"
+    r"\b(?:i|we|(?:the|our|this) (?:documentation|help|passages?|articles?)|there is|it)\b[^.?!]{0,40}?"
     r"\b(?:(?:could|did|do|does|can)(?:n['’]?t|not|['’]t| not) (?:find|have|mention|say|cover|contain|know)"
     r"|not (?:sure|mentioned)|no (?:information|documentation|mention)"
     r"|unable to (?:find|answer|help)|nothing (?:in|about))\b",
@@ -26,8 +29,14 @@ class Verifier:
     which turns into a decline shows nothing before it.
     """
 
-    def __init__(self, prompt: Prompt, *, checked: bool, own_history: bool) -> None:
-        """Take the evidence from the prompt; with `checked` False everything is shown, without citations."""
+    def __init__(self, prompt: Prompt, *, checked: bool, own_history: bool, small_talk: bool) -> None:
+        """Take the evidence from the prompt; with `checked` False everything is shown, without citations.
+
+        In `small_talk` what states nothing is all there is to show.
+        """
+        self._small_talk = small_talk
+        self._asked = content_words("\n".join([prompt.question, *(m.content for m in prompt.history)]))
+        self._refusal = ""
         self._grounding = Grounding(prompt, own_history=own_history) if checked else None
         self._held = ""
         self._seen: set[str] = set()
@@ -57,7 +66,9 @@ class Verifier:
     def rest(self, *, cut_short: bool) -> str:
         """Return what is still held back and may be shown at the end; a sentence cut short is left out."""
         held, self._held = self._held, ""
-        if not (self.supported or self.asked_back or self.refused):
+        if self.refused and not self.supported:
+            return self._show(self._refusal)
+        if not (self.supported or self.asked_back or self._small_talk):
             return ""
         if cut_short and not _TERMINAL.search(held):
             return ""
@@ -78,12 +89,14 @@ class Verifier:
         checked = self._grounding.check(unit)
         if refuses and checked.verdict != "supported":
             self.refused = True
-            self._held += plain if not checked.specific else ""
+            if not checked.specific:
+                self._refusal += plain
+                self._held += plain
             return ""
         if checked.verdict == "unsupported":
             return ""
         if checked.verdict == "neutral":
-            self.asked_back = self.asked_back or plain.rstrip().endswith("?")
+            self.asked_back = self.asked_back or self._asks_back(plain)
             self._held += plain
             return ""
         self.supported = True
@@ -91,6 +104,12 @@ class Verifier:
             self._cited.setdefault(checked.passage)
             plain = _mark(plain, checked.passage)
         return self._release(plain)
+
+    def _asks_back(self, sentence: str) -> bool:
+        """Say whether a question is about what was asked, and no mere echo of it."""
+        words = content_words(sentence)
+        shared = words & self._asked
+        return sentence.rstrip().endswith("?") and bool(shared) and shared != self._asked
 
     def _follow(self, white: str) -> str:
         """Keep line breaks where the text before them stays."""

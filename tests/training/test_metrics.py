@@ -34,7 +34,7 @@ def says(text: str, *facts: str, forbidden: Sequence[str] = (), error: str | Non
     return has_facts(Result(case(facts=facts, forbidden=tuple(forbidden)), text=text, action="answer", error=error))
 
 
-# The bounds p0 solve Wilson's (1927) score equation (p - p0)² = z²·p0(1 - p0)/n; found by bisection, not by the closed
+# Both bounds solve Wilson's (1927) score equation (p - x)² = z²·x(1 - x)/n; found by bisection, not by its formula.
 
 
 @pytest.mark.parametrize(
