@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 
 from bot.grounding import Grounding, content_words, plain_sentence, strip_markers
 from bot.sentences import units
+from prompts.build import SECTIONS
 from prompts.messages import Passage, Prompt
 
 # The bot or its documentation must be the one that lacks the answer: "if you do not have a key" refuses nothing.
@@ -52,11 +53,13 @@ class Verifier:
         return tuple(self._cited)
 
     def shown(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Yield what may be shown; an empty string says that work goes on. Stops at the first repetition."""
+        """Yield what may be shown; an empty string says that work goes on. Stops at a repetition."""
         for unit in units(pieces):
             if not unit.strip():
                 yield self._follow(unit)
                 continue
+            if plain_sentence(unit).strip().startswith(SECTIONS):  # it goes on with the prompt's form, not the answer
+                return
             key = " ".join(plain_sentence(unit).lower().split())
             if key in self._seen and len(key) > 12:  # a small model in a loop never leaves it
                 return

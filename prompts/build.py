@@ -11,6 +11,7 @@ from prompts.neutralise import neutralise
 from prompts.templates import Templates, load_templates
 from retrieval.documents import Chunk
 
+SECTIONS = ("Documentation:", "Customer record:", "Recent tickets:", "Question:")  # what templates/question.txt writes
 MAX_VALUE_CHARACTERS = 300  # of one field of a customer's record
 
 

@@ -242,6 +242,13 @@ def test_where_nothing_is_supported_a_close_passage_is_quoted(bot_with: BotWith)
     assert [c.document for c in answer.citations] == ["prices.md"]
 
 
+def test_going_on_with_the_prompts_form_ends_the_answer(bot_with: BotWith) -> None:
+    model = ScriptedModel(f"{PRO}\n\nQuestion: How much does it cost?\n{PRO[:-1]} again.")
+    answer = bot_with(model).answer(PRICE_QUESTION)
+    assert answer.text == f"{PRO} [1]"
+    assert model.closed_early
+
+
 def test_repetition_ends_the_answer_and_the_model(bot_with: BotWith) -> None:
     model = ScriptedModel(f"{PRO} " * 50)
     answer = bot_with(model).answer(PRICE_QUESTION)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
-from prompts.build import MAX_VALUE_CHARACTERS, build_messages, fit_prompt, passages_of
+from prompts.build import MAX_VALUE_CHARACTERS, SECTIONS, build_messages, fit_prompt, passages_of
 from prompts.messages import CustomerContext, Message, Prompt, Slots, TicketLine
 from prompts.templates import FILES, FOLDER, Templates, load_templates
 from retrieval.documents import Chunk
@@ -192,3 +192,8 @@ def test_a_template_cannot_reach_python() -> None:
     templates = Templates((("system.txt", "{{ company.__class__.__mro__[1].__subclasses__() }}"),))
     with pytest.raises(Exception, match="unsafe"):
         templates.fill("system.txt", {"company": "x"})
+
+
+def test_the_names_of_the_sections_are_those_of_the_templates() -> None:
+    texts = "\n".join(text for _, text in load_templates().texts)
+    assert all(f"\n{name}" in f"\n{texts}" for name in SECTIONS)
