@@ -124,10 +124,20 @@ def build_model(settings: Settings) -> ChatModel:
 
 
 def _local_model(folder: Path, engine: str) -> ChatModel:
-    from bot.models.local import OpenVinoModel, TransformersModel
-
     if not (folder / "config.json").is_file() or not (folder / "tokenizer.json").is_file():
         raise ModelError(f"{folder} holds no model: config.json and tokenizer.json are expected in it.")
+    try:
+        return _load(folder, engine)
+    except ModelError:
+        raise
+    except Exception as error:  # of a damaged folder the libraries raise what they like
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"The model in {folder} cannot be loaded: {reason}") from error
+
+
+def _load(folder: Path, engine: str) -> ChatModel:
+    from bot.models.local import OpenVinoModel, TransformersModel
+
     if engine == "openvino":
         if (folder / "openvino_model.xml").is_file():
             return OpenVinoModel(folder, folder)
@@ -181,7 +191,8 @@ def _examples(settings: Settings) -> tuple[Message, ...]:
     path = settings.root / settings.bot.examples
     shown: list[Message] = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines()[:_SHOWN_EXAMPLES]:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        for line in lines[:_SHOWN_EXAMPLES]:
             messages = [m for m in json.loads(line)["messages"] if m["role"] != "system"][:2]
             shown += [Message(m["role"], m["content"]) for m in messages]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -25,6 +25,7 @@ _MIN_CONTENT_WORDS = 2  # a sentence with fewer and without specifics states not
 _MARKER = re.compile(r"\s*\[(\d{1,2})\]")
 _URL = re.compile(r"https?://[^\s)>\]]+|[\w.+-]+@[\w-]+\.[\w.-]+\w")
 _NUMBER = re.compile(r"[$€£¥]?\d+(?:[.,:/-]\d+)*(?:\s?%)?")  # "10 %" is not supported by "10"
+_PRICE_WORD = re.compile(r"(?<![Ff]eel )\b(?:free|unlimited)\b")  # as weighty as a number; "Free" is a tier's name
 _LIST_NUMBER = re.compile(r"^\s*\d{1,2}[.)]\s+", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
@@ -151,6 +152,7 @@ def _evidence(text: str) -> _Evidence:
 def _specifics(text: str) -> frozenset[str]:
     found = {url.rstrip(".,;:!?").lower() for url in _URL.findall(text)}
     rest = _URL.sub(" ", text)
+    found |= set(_PRICE_WORD.findall(rest))
     found |= {number.replace(",", "").replace(" ", "") for number in _NUMBER.findall(rest)}
     return frozenset(found)
 

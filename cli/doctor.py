@@ -47,9 +47,11 @@ def _try(name: str, work: Callable[[], str], required: bool) -> Check:
 
 
 def _configuration() -> str:
+    from bot.auth import Authenticator
     from bot.settings import load_settings
 
     settings = load_settings()
+    Authenticator(settings.auth)
     return f"{len(settings.sources)} sources, state in {settings.home}"
 
 

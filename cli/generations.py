@@ -44,6 +44,8 @@ def _list(kept: Generations, as_json: bool) -> None:
 
 
 def _diff(kept: Generations, first: str, second: str, as_json: bool) -> None:
+    for name in (first, second):
+        kept.manifest(name)  # explains an unknown one
     before, after = kept.documents(first), kept.documents(second)
     changes = {
         "added": sorted(set(after) - set(before)),

@@ -44,12 +44,16 @@ def run_batch(source: Path, out: Path | None, work: Callable[[Row], Any]) -> int
     if out is None:
         raise ConfigError("A batch needs --out FILE.")
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{source} cannot be read: {error}") from None
     lines = [line for line in lines if line.strip()]
     failed = 0
-    with out.open("w", encoding="utf-8") as file, progress_bar() as progress:
+    try:
+        target = out.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.") from None
+    with target as file, progress_bar() as progress:
         for number, result in enumerate(_results(lines, work), start=1):
             failed += "error" in result
             file.write(json.dumps(result, ensure_ascii=False) + "\n")

@@ -197,7 +197,7 @@ def _status(error: Exception) -> int | None:
             return 2
         case RefreshRefused():
             return 3
-        case BotError() | RetrievalError() | TrainingError():
+        case BotError() | RetrievalError() | TrainingError() | OSError():
             return 1
         case _:
             return None

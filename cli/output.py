@@ -34,7 +34,7 @@ def say(text: str = "", *, style: str | None = None) -> None:
     """Write a line for people to stdout."""
     from rich.console import Console
 
-    Console(highlight=False).print(text, style=style, markup=False)
+    Console(highlight=False).print(text, style=style, markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -62,7 +62,7 @@ def progress_bar() -> Iterator[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:

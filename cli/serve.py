@@ -7,6 +7,7 @@ import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from bot.auth import Authenticator
 from bot.errors import ConfigError
 from bot.settings import Settings, load_settings
 from cli.output import note
@@ -26,6 +27,7 @@ def run(settings: Settings, host: str | None, port: int | None, workers: int | N
     workers = workers or settings.serve.workers
     if demo and not _is_loopback(host):
         raise ConfigError("--demo signs anybody in as any customer, so it listens on loopback only. Leave --host out.")
+    Authenticator(settings.auth)  # a wrong secret is said here once, not by each worker
     _check_free(host, port)
     os.environ[_DEMO] = "1" if demo else "0"
     shown = f"[{host}]" if ":" in host else host

@@ -44,11 +44,11 @@ class Case(BaseModel):
 def load_cases(path: Path) -> tuple[list[Case], str]:
     """Read a JSONL file of cases and hash it; raises CasesError that names the line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CasesError(f"The cases {path} cannot be read: {error}") from None
     cases: list[Case] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

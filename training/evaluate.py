@@ -114,7 +114,7 @@ def _whole_lines(path: Path) -> Iterator[str]:
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) != len(data):
         path.write_bytes(whole)
-    yield from whole.decode("utf-8").splitlines()
+    yield from (line for line in whole.decode("utf-8").split("\n") if line)
 
 
 def _row(answer: Answer) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def normalise(text: str) -> str:
 
 def _stands_in(wanted: str, text: str) -> bool:
     """Say whether `wanted` stands in normalised text, not as a part of a longer word or number."""
-    return bool(re.search(rf"(?<![\w$]){re.escape(normalise(wanted))}(?!\w|[.,]\d)", text))
+    return bool(re.search(rf"(?<![\w$])(?<!\d[.,]){re.escape(normalise(wanted))}(?!\w|[.,]\d)", text))
 
 
 def citation_precision(result: Result) -> float:

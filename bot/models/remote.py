@@ -71,7 +71,9 @@ class OpenAIModel(_RemoteModel):
         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
             raise ModelUnavailable(f"{self.name} does not answer: {type(error).__name__}.") from error
         except openai.OpenAIError as error:
-            raise ModelError(f"{self.name} refused the request: {error}") from error
+            # Not the server's own words: some repeat the key.
+            status = getattr(error, "status_code", None)
+            raise ModelError(f"{self.name} refused the request: {type(error).__name__}, status {status}.") from error
 
 
 class LangChainModel(_RemoteModel):

@@ -148,7 +148,6 @@ def test_errors_count_as_wrong(tandem: Tandem, words: list[object], reply_with: 
     assert "1 of 3 cases failed" in tandem(*words[:-1]).err
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="_whole_lines splits at U+2028 and U+0085 inside an answer")
 def test_an_answer_may_hold_any_character(tandem: Tandem, words: list[object], reply_with: ReplyWith) -> None:
     reply_with(REPLY.replace(" Settings,", "\u2028Settings,"))
     tandem(*words)

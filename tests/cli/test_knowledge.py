@@ -96,7 +96,6 @@ def test_an_unknown_generation(ready: Deployment, tandem: Tandem, words: tuple[s
     assert tandem("generations", "--json").json["current"] == "g000001"
 
 
-@pytest.mark.xfail(strict=True, reason="diff names a missing file of its own, where show and rollback explain")
 def test_comparing_with_an_unknown_generation_explains_itself(ready: Deployment, tandem: Tandem) -> None:
     assert "There is no generation 'g9'" in tandem("generations", "diff", "g000001", "g9").complaint
 

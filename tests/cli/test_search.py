@@ -65,7 +65,6 @@ def test_a_batch_keeps_order_and_carries_errors(ready: Deployment, tandem: Tande
     assert [ticket["ticket_id"] for ticket in rows[6]["tickets"]] == ["t1"] and rows[0]["tickets"] == []
 
 
-@pytest.mark.xfail(strict=True, reason="cli/jobs.py splits the file at U+2028 too, which JSON allows in a string")
 def test_a_batch_takes_every_character_that_json_allows(ready: Deployment, tandem: Tandem, tmp_path: Path) -> None:
     row = json.dumps({"id": 1, "question": "How do I\u2028export?"}, ensure_ascii=False)
     tandem("search", "--queries", write_rows(tmp_path / "in.jsonl", [row]), "--out", tmp_path / "out.jsonl")
@@ -73,14 +72,12 @@ def test_a_batch_takes_every_character_that_json_allows(ready: Deployment, tande
     assert len(rows) == 1 and rows[0]["hits"]
 
 
-@pytest.mark.xfail(strict=True, reason="cli/jobs.py does not skip a byte order mark, as retrieval/records.py does")
 def test_a_batch_may_begin_with_a_byte_order_mark(ready: Deployment, tandem: Tandem, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(b'\xef\xbb\xbf{"id": 1, "question": "How do I export?"}\n')
     tandem("search", "--queries", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl")
     assert "error" not in read_rows(tmp_path / "out.jsonl")[0]
 
 
-@pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="cli/jobs.py lets the OSError of --out through")
 def test_a_batch_that_cannot_be_written(ready: Deployment, tandem: Tandem, tmp_path: Path) -> None:
     queries = write_rows(tmp_path / "in.jsonl", [{"id": 1, "question": QUESTION}])
     ran = tandem("search", "--queries", queries, "--out", tmp_path / "nowhere" / "out.jsonl")

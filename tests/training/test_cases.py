@@ -77,9 +77,6 @@ def test_the_digest_tells_files_apart(tmp_path: Path) -> None:
     assert load_cases(cases_file(tmp_path, GOOD.replace("How", "Why")))[1] != first
 
 
-@pytest.mark.xfail(
-    strict=True, raises=CasesError, reason="load_cases splits at U+2028 too, which JSON allows in a string"
-)
 def test_a_case_may_hold_any_character(tmp_path: Path) -> None:
     (case,), _ = load_cases(cases_file(tmp_path, GOOD.replace("How?", "How\u2028then?")))
     assert case.question == "How\u2028then?"
