@@ -40,7 +40,8 @@ export function createIdentity({ changed, failed }) {
 
   async function offerCustomers() {
     const groups = new Map();
-    for (const customer of await getCustomers()) {
+    const customers = (await getCustomers()).sort((a, b) => a.name.localeCompare(b.name));
+    for (const customer of customers) {
       groups.set(customer.tier, [...(groups.get(customer.tier) ?? []), customerOption(customer)]);
     }
     byId("who").append(
@@ -90,7 +91,7 @@ async function signInAs(value) {
 }
 
 const customerOption = ({ customer_id, name, tier, plan }) =>
-  el("option", { value: customer_id, "data-note": `Chatting as ${name}, ${plan || tier}` }, `${name} (${tier})`);
+  el("option", { value: customer_id, "data-note": `Chatting as ${[name, tier, plan].filter((part) => part && part !== "none").join(", ")}` }, `${name} (${tier})`);
 
 function showWho() {
   byId("chatting-as").textContent = byId("who").selectedOptions[0].dataset.note ?? "";
