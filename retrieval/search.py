@@ -87,18 +87,22 @@ class Searcher:
     ) -> Found:
         """Find up to top_k distinct chunks (or documents, by their best chunk) and the customer's tickets.
 
-        `earlier` holds the questions asked before in this conversation, oldest first. Raises QuestionError,
+        `earlier` holds the questions asked before in this conversation, oldest first. The question is then searched
+        alone and together with them: a follow-up needs them, a new topic is misled by them. Raises QuestionError,
         NoGeneration, and GenerationError where the knowledge was built with another embedder.
         """
         started = time.perf_counter()
         text = check_question(question)
-        query = valid_text("\n".join([*earlier[-_TURNS_OF_CONTEXT:], text]))[-MAX_QUESTION_CHARACTERS:]
-        vector = self._embedder.embed([query])[0]
+        texts = [text]
+        if earlier:
+            texts.append(valid_text("\n".join([*earlier[-_TURNS_OF_CONTEXT:], text]))[-MAX_QUESTION_CHARACTERS:])
+        vectors = self._embedder.embed(texts)
+        queries = list(zip(texts, vectors, strict=True))
         with self._reader.snapshot() as snapshot:
             self._check_embedder(snapshot)
-            hits = self._rank(snapshot, query, vector, audience, top_k, by)
+            hits = self._rank(snapshot, queries, audience, top_k, by)
             generation = snapshot.manifest.generation
-        tickets = self._tickets(customer_id, vector)
+        tickets = self._tickets(customer_id, vectors[0])
         return Found(generation, hits, tickets, (time.perf_counter() - started) * 1000)
 
     def state(self) -> Manifest | None:
@@ -123,15 +127,14 @@ class Searcher:
     def _rank(
         self,
         snapshot: Snapshot,
-        query: str,
-        vector: Vectors,
+        queries: Sequence[tuple[str, Vectors]],
         audience: Audience,
         top_k: int,
         by: Literal["chunk", "document"],
     ) -> tuple[Hit, ...]:
         depth = max(self._settings.candidates, top_k)
         while True:
-            hits = self._rank_to(snapshot, query, vector, audience, top_k, by, depth)
+            hits = self._rank_to(snapshot, queries, audience, top_k, by, depth)
             if len(hits) == top_k or depth >= len(snapshot.chunks):
                 return hits
             depth *= 4  # equal chunks, or those of one document, have used the candidates up
@@ -139,19 +142,22 @@ class Searcher:
     def _rank_to(
         self,
         snapshot: Snapshot,
-        query: str,
-        vector: Vectors,
+        queries: Sequence[tuple[str, Vectors]],
         audience: Audience,
         top_k: int,
         by: Literal["chunk", "document"],
         depth: int,
     ) -> tuple[Hit, ...]:
-        dense = snapshot.dense(vector, depth, audience)
-        lexical = snapshot.lexical(query, depth, audience)
-        similarity = dict(dense)
+        similarity: dict[str, float] = {}
+        rankings = []
+        for query, vector in queries:
+            dense = snapshot.dense(vector, depth, audience)
+            for name, value in dense:
+                similarity[name] = max(value, similarity.get(name, -1.0))
+            rankings += [[i for i, _ in dense], [i for i, _ in snapshot.lexical(query, depth, audience)]]
         hits: list[Hit] = []
         seen: set[str] = set()
-        for name, score in reciprocal_rank_fusion([[i for i, _ in dense], [i for i, _ in lexical]]):
+        for name, score in reciprocal_rank_fusion(rankings):
             chunk = snapshot.chunks[name]
             key = f"{chunk.source}/{chunk.document}" if by == "document" else chunk.embedded_text
             if key in seen:
