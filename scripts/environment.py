@@ -207,6 +207,9 @@ def pip_failure(log: str) -> str:
     # Early warnings may have been overcome, unless they say that no further try is left.
     if NO_NETWORK.search("\n".join([line for line in lines if "total=0" in line] + lines[-40:])):
         return "No network: the package index could not be reached. Connect and run the same command again." + rest
+    # What pip leaves without a warning where it may not try again: no index offers any version at all.
+    if any("(from versions: none)" in line for line in lines[-40:]):
+        return "No network: no package index offers what is needed. Connect and run the same command again." + rest
     if any("No space left" in line for line in lines):
         return "No space left on the disk. Make room and run the same command again." + rest
     errors = [line for line in lines if line.lower().startswith("error:")] or lines or ["pip said nothing"]
