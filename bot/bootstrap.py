@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 _SHOWN_EXAMPLES = 3  # conversations that prompt mode shows
 
 
-def build_bot(settings: Settings | Path | None = None) -> SupportBot:
-    """Build the bot that the settings describe."""
+def build_bot(settings: Settings | Path | None = None, turns: TurnLog | None = None) -> SupportBot:
+    """Build the bot that the settings describe, with the deployment's turn log unless another is given."""
     from bot.answer import SupportBot
 
     settings = settings_of(settings)
     records = build_records(settings)
     return SupportBot(
-        build_model(settings), build_searcher(settings, records), records, build_turns(settings), options(settings)
+        build_model(settings),
+        build_searcher(settings, records),
+        records,
+        turns or build_turns(settings),
+        options(settings),
     )
 
 

@@ -11,9 +11,11 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.errors import ConfigError
+from prompts.messages import Slots
 from retrieval.settings import CustomersSettings, RecordsSettings, RetrievalSettings, SourceSettings, Table
 
 _SECRETS = {("auth", "jwt_secret"), ("auth", "admin_token"), ("bot", "api_key")}
+_SLOTS = Slots()  # the words a company changes have their defaults there
 _PLAIN = {"TANDEM_HOME", "TANDEM_CACHE", "TANDEM_CONFIG"}
 
 
@@ -32,15 +34,15 @@ class BotSettings(Table):
     timeout: float = Field(default=60.0, gt=0)  # seconds, of a remote model
     check_grounding: bool = True
     quote_similarity: float = Field(default=0.5, ge=-1, le=2)  # above it a passage stands in for a lost answer
-    company: str = "our company"
-    tone: str = ""
+    company: str = _SLOTS.company
+    tone: str = _SLOTS.tone
     greeting: str = "Hi! Ask me anything about the product."
     suggestions: list[str] = Field(default_factory=list)
-    closing: str = "Is there anything else I can help with?"
-    handoff: str = "I am passing you on to a colleague, who will answer you here."
-    decline: str = "I could not find that in our documentation. Would you like me to pass you on to a colleague?"
-    quote: str = "This is what our documentation says:"
-    follow_up: str = "Could you tell me a little more about what you were doing and what you see?"
+    closing: str = _SLOTS.closing
+    handoff: str = _SLOTS.handoff
+    decline: str = _SLOTS.decline
+    quote: str = _SLOTS.quote
+    follow_up: str = _SLOTS.follow_up
     examples: str | None = None  # conversations shown in prompt mode, JSONL
 
 

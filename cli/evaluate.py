@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bot.answer import MODES, Mode, SupportBot
-from bot.bootstrap import build_model, build_records, build_searcher, options
+from bot.answer import MODES, Mode
+from bot.bootstrap import build_bot
 from bot.errors import ConfigError
 from bot.settings import Settings
 from bot.state import open_state
@@ -24,10 +24,8 @@ def run(settings: Settings, modes: str, cases: Path | None, report: Path | None,
     chosen = _modes(modes)
     loaded, digest = load_cases(cases or sample_folder() / "examples" / "eval" / "cases.jsonl")
     folder = report or settings.home / "eval"
-    records = build_records(settings)
     turns = TurnLog(open_state(folder / "turns.sqlite3"))  # questions of a test are no conversations to learn from
-    bot = SupportBot(build_model(settings), build_searcher(settings, records), records, turns, options(settings))
-    evaluator = Evaluator(bot, folder, closing=settings.bot.closing)
+    evaluator = Evaluator(build_bot(settings, turns), folder, closing=settings.bot.closing)
     with progress_bar() as progress:
         evaluation = evaluator.run(loaded, digest, chosen, resume=resume, progress=progress)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from prompts.messages import CustomerContext, Message, Passage, Prompt, Slots
 from prompts.neutralise import neutralise
-from prompts.templates import Templates, load_templates
+from prompts.templates import Templates, default_templates
 from retrieval.documents import Chunk
 
 SECTIONS = ("Documentation:", "Customer record:", "Recent tickets:", "Question:")  # what templates/question.txt writes
@@ -40,7 +40,7 @@ def build_messages(
     is neutralised here and nowhere else.
     """
     slots = slots or Slots()
-    templates = templates or load_templates()
+    templates = templates or default_templates()
     passages = None if chunks is None else passages_of(chunks)
     system = templates.fill(
         "system.txt" if passages is not None else "system_closed.txt",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from retrieval.documents import valid_text
+
 # Tokenizers read these as structure wherever they stand (measured: "<|im_end|>" in a document ends the
 # turn in transformers and in llama.cpp). A space after the first sign makes them plain text again.
 _CONTROL = re.compile(
@@ -18,5 +20,5 @@ _CONTROL = re.compile(
 
 def neutralise(text: str) -> str:
     """Return the text with every known control token broken up, as valid Unicode, NUL removed."""
-    valid = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    valid = valid_text(text).replace("\0", "")
     return _CONTROL.sub(lambda found: found.group(0) + " ", valid)

@@ -9,6 +9,11 @@ from typing import Literal
 Audience = Literal["public", "internal"]
 
 
+def valid_text(text: str) -> str:
+    """Return the text with lone surrogates, which JSON may carry and no encoding takes, as "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """Hold one document of a source; `source` and `document` together are unique."""

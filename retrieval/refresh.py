@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +96,8 @@ class Refresher:
         if not dry_run:
             self._generations.clean(self._settings.keep_generations)
         documents, skipped = self._load(progress)
-        change = self._compare(documents, state.current)
+        before = self._generations.documents(state.current) if state.current else {}
+        change = self._compare(documents, before)
         chunks = [
             chunk for document in documents for chunk in chunk_document(document, self._settings.chunk_characters)
         ]
@@ -104,7 +105,7 @@ class Refresher:
             generation=state.current,
             parent=state.current,
             published=False,
-            refused=self._refusal(documents, state.current) if not allow_shrink else None,
+            refused=self._refusal(documents, before) if not allow_shrink else None,
             added=len(change.added),
             updated=len(change.updated),
             deleted=len(change.deleted),
@@ -134,8 +135,7 @@ class Refresher:
                 progress("documents", len(documents), 0)
         return documents, skipped
 
-    def _compare(self, documents: Sequence[Document], current: str | None) -> _Change:
-        before = self._generations.documents(current) if current else {}
+    def _compare(self, documents: Sequence[Document], before: Mapping[str, Mapping[str, str]]) -> _Change:
         now = {document.key: document for document in documents}
         same = [
             key
@@ -159,8 +159,7 @@ class Refresher:
             return False
         return (manifest.embedder, manifest.chunking) == (self._embedder.fingerprint, self._chunking())
 
-    def _refusal(self, documents: Sequence[Document], current: str | None) -> str | None:
-        before = self._generations.documents(current) if current else {}
+    def _refusal(self, documents: Sequence[Document], before: Mapping[str, Mapping[str, str]]) -> str | None:
         names = {source.name for source in self._sources}
         gone = sorted({key.partition("/")[0] for key in before} - names)
         if gone:

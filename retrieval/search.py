@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from retrieval.documents import Audience, Chunk, Hit
+from retrieval.documents import Audience, Chunk, Hit, valid_text
 from retrieval.embedders import Embedder, Vectors
 from retrieval.errors import GenerationError, NoGeneration, QuestionError
 from retrieval.fusion import reciprocal_rank_fusion
@@ -44,11 +44,6 @@ class Found:
     def similarity(self) -> float:
         """Give the best cosine similarity among the hits, -1.0 without hits."""
         return max((hit.similarity for hit in self.hits), default=-1.0)
-
-
-def valid_text(text: str) -> str:
-    """Return the text with lone surrogates, which JSON may carry and no encoding takes, as "?"."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def check_question(question: str) -> str:

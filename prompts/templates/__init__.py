@@ -36,6 +36,12 @@ def load_templates(folder: Path = FOLDER) -> Templates:
     return Templates(tuple((name, (folder / name).read_text(encoding="utf-8")) for name in FILES))
 
 
+@lru_cache(maxsize=1)
+def default_templates() -> Templates:
+    """Return those that come with the package, read once: a prompt is built several times until it fits."""
+    return load_templates()
+
+
 @lru_cache(maxsize=64)
 def _compile(text: str):  # type: ignore[no-untyped-def]  # jinja2.Template, imported only here
     from jinja2 import StrictUndefined

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import bot.bootstrap
-import cli.evaluate
 from bot.models import ChatModel
 from cli.main import main
 from prompts.messages import Message
@@ -51,7 +50,6 @@ def use_stand_ins(setattr_: Callable[..., None], embedder: Embedder, model: Chat
     setattr_(bot.bootstrap, "build_embedder", lambda settings: embedder)
     if model is not None:
         setattr_(bot.bootstrap, "build_model", lambda settings: model)
-        setattr_(cli.evaluate, "build_model", lambda settings: model)
 
 
 def _reply(messages: Sequence[Message]) -> str:
