@@ -16,10 +16,10 @@ from bot.decide import Decision, decide_after, decide_before
 from bot.errors import ConfigError
 from bot.models import ChatModel, Sampling
 from bot.phrase import names_a_field, phrase, record_shown
+from bot.speakers import Speaker, Speakers, one_model
 from bot.turns import Caller, Turn, TurnLog, new_id
-from bot.values import MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
+from bot.values import MAX_HISTORY, MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
 from bot.verify import Verifier, trimmed
-from prompts.fingerprint import fingerprint
 from prompts.messages import Message, Passage, Prompt
 from retrieval.documents import Chunk
 from retrieval.records import Customer, Records
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 __all__ = ["MODES", "Answer", "Begun", "BotOptions", "Citation", "Delta", "Done", "Event", "Mode", "SupportBot"]
-
-_MAX_HISTORY = 8  # messages of a conversation that a prompt may carry; the budget may drop more
 
 
 @dataclass(slots=True)
@@ -46,7 +44,9 @@ class _Work:
     turn_id: str
     history: list[Message]
     own_history: bool  # from the turn log; what a client sends as our words was never checked
+    speaker: Speaker
     started: float
+    first_name: str = ""  # to greet with, in the first reply to a known customer
     found: Found | None = None
     prompt: Prompt | None = None
     decision: Decision | None = None
@@ -60,14 +60,19 @@ class SupportBot:
     """Answer questions for one deployment; safe to share between threads."""
 
     def __init__(
-        self, model: ChatModel, searcher: Searcher, records: Records, turns: TurnLog, options: BotOptions
+        self,
+        model: ChatModel | Speakers,
+        searcher: Searcher,
+        records: Records,
+        turns: TurnLog,
+        options: BotOptions,
     ) -> None:
-        self.model = model
+        """Take one model for every mode, or the speakers that follow the promoted release."""
+        self.speakers = model if isinstance(model, Speakers) else one_model(model)
         self.searcher = searcher
         self.records = records
         self.turns = turns
         self._options = options
-        self._fingerprint = fingerprint(model.template)
 
     @classmethod
     def from_settings(cls, settings: Settings | Path | None = None) -> SupportBot:
@@ -124,15 +129,16 @@ class SupportBot:
         before = self._history(conversation_id, history, who)
         conversation = conversation_id or self.turns.begin(who)
         own = conversation_id is not None
-        return self._run(_Work(question, mode, who, conversation, new_id("turn"), before, own, started))
+        speaker = self.speakers.speaker(mode)
+        return self._run(_Work(question, mode, who, conversation, new_id("turn"), before, own, speaker, started))
 
     def readiness(self) -> dict[str, Any]:
         """Say whether questions can be answered now, from which knowledge, and by which model."""
         state = self.searcher.state()
         return {
             "ready": state is not None or not self._options.has_sources,
-            "model": self.model.name,
-            "release": None,
+            "model": self.speakers.speaker("hybrid").model.name,
+            "release": self.speakers.release("hybrid"),
             "generation": state.generation if state else None,
             "knowledge_updated_at": state.created_at if state else None,
         }
@@ -140,7 +146,7 @@ class SupportBot:
     def warm_up(self) -> None:
         """Load what the first question would wait for; nothing is logged."""
         self.readiness()
-        for _ in self.model.stream([Message("user", "Hello")], Sampling(max_tokens=1)):
+        for _ in self.speakers.speaker("hybrid").model.stream([Message("user", "Hello")], Sampling(max_tokens=1)):
             pass
 
     def _run(self, work: _Work) -> Iterator[Event]:
@@ -161,10 +167,14 @@ class SupportBot:
     def _prepare(self, work: _Work) -> None:
         """Understand, retrieve, phrase, and decide what needs no model."""
         customer = self.records.find_customer(work.caller.customer_id)
+        work.first_name = customer.name.split()[0] if customer and customer.name and not work.history else ""
         work.decision = decide_before(work.question, work.history, self._options.slots)
         chunks = self._retrieve(work, customer) if work.decision is None else None
         record = record_shown(customer, work.found.tickets if work.found else (), whole=chunks is not None)
-        work.prompt = phrase(work.question, work.mode, chunks, record, work.history, self._options, self.model)
+        speaker = work.speaker
+        work.prompt = phrase(
+            work.question, work.mode, chunks, record, work.history, self._options, speaker.model, speaker.templates
+        )
 
     def _retrieve(self, work: _Work, customer: Customer | None) -> Sequence[Chunk] | None:
         """Find what the prompt shows; None where the mode answers from the weights."""
@@ -199,17 +209,22 @@ class SupportBot:
         assert work.prompt is not None
         if work.decision is not None and work.decision.text:
             work.first_token = _milliseconds(work.started)
-            yield work.decision.text
+            yield _greeted(work)
             return
         checked = self._options.check_grounding and work.mode != "finetuned"
         work.verifier = verifier = Verifier(
-            work.prompt, checked=checked, own_history=work.own_history, small_talk=work.decision is not None
+            work.prompt,
+            checked=checked,
+            own_history=work.own_history,
+            small_talk=work.decision is not None,
+            asks=work.speaker.release is not None,
+            closing=self._options.slots.closing,
         )
         with closing(self._pieces(work)) as pieces:
             yield from verifier.shown(pieces)
-        yield verifier.rest(cut_short=self.model.count_text(work.raw) >= self._options.sampling.max_tokens)
+        yield verifier.rest(cut_short=work.speaker.model.count_text(work.raw) >= self._options.sampling.max_tokens)
         work.decision = decide_after(work.decision, verifier, self._options.slots, self._quotable(work))
-        yield work.decision.text
+        yield work.decision.text if verifier.showed_text else _greeted(work)
 
     def _quotable(self, work: _Work) -> Passage | None:
         """Return the best passage where it is so close to the question that it answers by itself."""
@@ -221,7 +236,7 @@ class SupportBot:
 
     def _pieces(self, work: _Work) -> Generator[str, None, None]:
         assert work.prompt is not None
-        stream = self.model.stream(work.prompt.messages, self._options.sampling)
+        stream = work.speaker.model.stream(work.prompt.messages, self._options.sampling)
         with closing(stream):  # type: ignore[type-var]  # a generator, whose close stops the model
             for piece in stream:
                 if work.first_token is None:
@@ -240,13 +255,13 @@ class SupportBot:
             action=work.decision.action,
             citations=tuple(_citation(p) for n in cited for p in work.prompt.passages if p.n == n),
             mode=work.mode,
-            release=None,
+            release=work.speaker.release,
             generation=work.found.generation if work.found else None,
             conversation_id=work.conversation_id,
             turn_id=work.turn_id,
             usage={
-                "prompt_tokens": self.model.count_tokens(work.prompt.messages) if asked else 0,
-                "completion_tokens": self.model.count_text(work.raw) if asked else 0,
+                "prompt_tokens": work.speaker.model.count_tokens(work.prompt.messages) if asked else 0,
+                "completion_tokens": work.speaker.model.count_text(work.raw) if asked else 0,
             },
             milliseconds={
                 "retrieve": round(work.found.milliseconds, 1) if work.found else 0.0,
@@ -267,10 +282,10 @@ class SupportBot:
             text=answer.text,
             action=answer.action,
             reason=work.decision.reason,
-            model=self.model.name,
+            model=work.speaker.model.name,
             release=answer.release,
             generation=answer.generation,
-            fingerprint=self._fingerprint,
+            fingerprint=work.speaker.fingerprint,
             raw=work.raw,
             messages=work.prompt.messages,
             passages=work.prompt.passages,
@@ -286,8 +301,16 @@ class SupportBot:
 
     def _history(self, conversation_id: str | None, history: Sequence[Message] | None, caller: Caller) -> list[Message]:
         if conversation_id is not None:
-            return self.turns.history(conversation_id, caller)[-_MAX_HISTORY:]
-        return [m for m in history or () if m.role != "system" and m.content.strip()][-_MAX_HISTORY:]
+            return self.turns.history(conversation_id, caller)[-MAX_HISTORY:]
+        return [m for m in history or () if m.role != "system" and m.content.strip()][-MAX_HISTORY:]
+
+
+def _greeted(work: _Work) -> str:
+    """Return the decision's own text, after a greeting by name where the house style asks for one."""
+    assert work.decision is not None
+    if not work.decision.text or not work.first_name or work.decision.action == "handoff":
+        return work.decision.text
+    return f"Hi {work.first_name},\n\n{work.decision.text}"
 
 
 def _citation(passage: Passage) -> Citation:

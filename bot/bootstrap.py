@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bot import weights
 from bot.errors import ConfigError, ModelError, ModelMissing
 from bot.models import ChatModel, Sampling
+from bot.releases import SHIPPED, Release, Releases
 from bot.settings import Settings, settings_of
 from bot.weights.errors import WeightsMissing
 from prompts.messages import Message, Slots
@@ -18,6 +19,7 @@ from retrieval.records import Records
 
 if TYPE_CHECKING:
     from bot.answer import BotOptions, SupportBot
+    from bot.speakers import Speakers
     from bot.turns import TurnLog
     from retrieval.refresh import Refresher
     from retrieval.search import Searcher
@@ -32,12 +34,56 @@ def build_bot(settings: Settings | Path | None = None, turns: TurnLog | None = N
     settings = settings_of(settings)
     records = build_records(settings)
     return SupportBot(
-        build_model(settings),
+        build_speakers(settings),
         build_searcher(settings, records),
         records,
         turns or build_turns(settings),
         options(settings),
     )
+
+
+def build_releases(settings: Settings) -> Releases:
+    """Build the keeper of this deployment's releases; the shipped one belongs to the local base model."""
+    return Releases(settings.home / "releases", SHIPPED if settings.bot.model == "local" else Path())
+
+
+def build_speakers(settings: Settings) -> Speakers:
+    """Build what gives each mode its model; no release changes a remote one."""
+    from bot.speakers import Speakers
+
+    base = base_folder(settings)
+    if base is None:
+        return Speakers(lambda: build_model(settings))
+    return Speakers(lambda: build_model(settings), build_releases(settings), lambda r: build_release(settings, r))
+
+
+def build_release(settings: Settings, release: Release) -> ChatModel:
+    """Load the model of a release, converting it first where that is still to do."""
+    from bot.conversion import converted
+
+    if release.model:
+        bot = settings.bot.model_copy(update={"model": release.model})
+        return build_model(settings.model_copy(update={"bot": bot}))
+    base = base_folder(settings)
+    if base is None:
+        raise ModelError(f"'{release.name}' is an adapter, and [bot] model = '{settings.bot.model}' is remote.")
+    return _local_model(converted(release, base, settings.bot.engine, settings.cache), settings.bot.engine)
+
+
+def base_folder(settings: Settings, name: str | None = None) -> Path | None:
+    """Return the folder of the base model that `name` or [bot] model gives, None for a remote one."""
+    name = name or settings.bot.model
+    if name == "local":
+        try:
+            return weights.chat_model_folder(settings.cache)
+        except WeightsMissing as error:
+            raise ModelMissing(str(error)) from None
+    folder = settings.root / Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if ":" not in name and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _download(name)
+    return None
 
 
 def build_records(settings: Settings) -> Records:
@@ -99,16 +145,11 @@ def build_embedder(settings: Settings) -> Embedder:
 def build_model(settings: Settings) -> ChatModel:
     """Build the chat model that [bot] model names."""
     bot = settings.bot
-    provider, _, rest = bot.model.partition(":")
-    folder = settings.root / Path(bot.model).expanduser()
-    key = bot.api_key.get_secret_value() if bot.api_key else None
-    if bot.model == "local":
-        try:
-            return _local_model(weights.chat_model_folder(settings.cache), bot.engine)
-        except WeightsMissing as error:
-            raise ModelMissing(str(error)) from None
-    if folder.is_dir():
+    folder = base_folder(settings)
+    if folder is not None:
         return _local_model(folder, bot.engine)
+    provider, _, rest = bot.model.partition(":")
+    key = bot.api_key.get_secret_value() if bot.api_key else None
     if provider == "openai" and rest:
         from bot.models.remote import OpenAIModel
 
@@ -119,8 +160,6 @@ def build_model(settings: Settings) -> ChatModel:
         from bot.models.remote import LangChainModel
 
         return LangChainModel(bot.model, timeout=bot.timeout, context_tokens=bot.context_tokens)
-    if bot.model.count("/") == 1 and not bot.model.startswith((".", "/", "~")):
-        return _local_model(_download(bot.model), bot.engine)
     raise ConfigError(
         f"[bot] model = '{bot.model}' is no folder here. Give 'local', a folder, a Hugging Face id such as "
         "'org/name', 'openai:<model>', or '<provider>:<model>' as LangChain names it."

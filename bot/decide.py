@@ -43,11 +43,10 @@ def decide_after(before: Decision | None, verifier: Verifier, slots: Slots, quot
     if verifier.supported:
         return Decision("answer", "supported by the evidence", "")
     if verifier.refused:
-        text = "" if verifier.showed_text else slots.decline
-        return Decision("decline", "the model found no answer in the evidence", text)
+        return Decision("decline", "the model found no answer in the evidence", slots.decline)
     if verifier.asked_back:
         return Decision("follow_up", "the model asked back", "")
     if quotable is not None:
-        quote = f"{slots.quote}\n\n{verifier.quote(quotable)}"
+        quote = f"{slots.quote}\n\n{verifier.quote(quotable)}\n\n{slots.closing}"
         return Decision("answer", "nothing that the model wrote is supported; a passage is quoted", quote)
     return Decision("decline", "nothing that the model wrote is supported", slots.decline)

@@ -6,6 +6,9 @@ BotError
 │   ├── ModelMissing           a package or the weights that it needs are not installed
 │   └── ModelUnavailable       a remote model does not answer; trying later may help
 ├── KnowledgeTooLarge          prompt mode: the whole knowledge does not fit the model's context
+├── ReleaseError               a release cannot be read, added or converted
+│   ├── NoRelease              there is no such release
+│   └── PromotionRefused       the gate does not allow it
 ├── UnknownConversation        no conversation of this caller has this id
 ├── UnknownTurn                no turn of this caller has this id
 └── NotAllowed                 the token is invalid, or does not permit this
@@ -46,3 +49,15 @@ class UnknownTurn(BotError):
 
 class NotAllowed(BotError):
     """Say that a token is invalid or does not permit this."""
+
+
+class ReleaseError(BotError):
+    """Say what is wrong with a release."""
+
+
+class NoRelease(ReleaseError):
+    """Say that there is no such release."""
+
+
+class PromotionRefused(ReleaseError):
+    """Say why a release is not promoted."""

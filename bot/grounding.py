@@ -75,13 +75,13 @@ class Grounding:
         self._sentences = [(p.n, _windows(p, 1)) for p in prompt.passages]
         self._passages = [(p.n, _windows(p, _WINDOW)) for p in prompt.passages]
         self._known = _evidence(f"{prompt.record}\n{answered}")
-        self._said = _specifics(asked)
+        self._said = specifics_of(asked)
 
     def check(self, sentence: str) -> Checked:
         """Say whether a sentence is supported, and by which passage."""
-        marked = [int(n) for n in _MARKER.findall(sentence)]
+        marked = markers_of(sentence)
         plain = plain_sentence(sentence)
-        words, specifics = content_words(plain), _specifics(plain)
+        words, specifics = content_words(plain), specifics_of(plain)
         stated = len(words) >= _MIN_CONTENT_WORDS and not plain.rstrip().endswith("?")
         if not specifics and (not stated or _GREETING.fullmatch(plain)):
             return Checked("neutral")
@@ -124,6 +124,11 @@ def plain_sentence(text: str) -> str:
     return _LIST_NUMBER.sub("", strip_markers(text))
 
 
+def markers_of(text: str) -> list[int]:
+    """Return the numbers of the citation markers, in their order."""
+    return [int(n) for n in _MARKER.findall(text)]
+
+
 def strip_markers(text: str) -> str:
     """Return the text without citation markers."""
     return _MARKER.sub("", text)
@@ -146,10 +151,11 @@ def _windows(passage: Passage, size: int) -> list[_Evidence]:
 
 
 def _evidence(text: str) -> _Evidence:
-    return _Evidence(content_words(text), _specifics(text))
+    return _Evidence(content_words(text), specifics_of(text))
 
 
-def _specifics(text: str) -> frozenset[str]:
+def specifics_of(text: str) -> frozenset[str]:
+    """Return what a sentence must not get wrong: numbers, prices, dates and addresses."""
     found = {url.rstrip(".,;:!?").lower() for url in _URL.findall(text)}
     rest = _URL.sub(" ", text)
     found |= set(_PRICE_WORD.findall(rest))

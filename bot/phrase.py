@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from bot.errors import KnowledgeTooLarge
-from bot.models import ChatModel
 from bot.values import BotOptions, Mode
 from prompts.build import build_messages, fit_prompt
 from prompts.messages import CustomerContext, Message, Prompt, TicketLine
+from prompts.templates import Templates
 from retrieval.documents import Chunk
 from retrieval.records import Customer
 from retrieval.search import FoundTicket
@@ -18,6 +19,24 @@ _EXCERPT = 120  # characters of a ticket's text
 _RECORD_WORDS = frozenset({"ticket", "tickets", "account", "profile"})
 
 
+class Counter(Protocol):
+    """Count tokens; every chat model does."""
+
+    @property
+    def name(self) -> str:
+        """Name the model whose tokens are counted."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Give the longest prompt and answer together."""
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Count the tokens of a prompt."""
+        ...
+
+
 def phrase(
     question: str,
     mode: Mode,
@@ -25,16 +44,21 @@ def phrase(
     record: CustomerContext | None,
     history: Sequence[Message],
     options: BotOptions,
-    model: ChatModel,
+    model: Counter,
+    templates: Templates | None = None,
 ) -> Prompt:
     """Build the prompt within its budget; `chunks` None says that retrieval is off.
+
+    `templates` are those that the model was trained with; None takes the ones that come with the package.
 
     Raises KnowledgeTooLarge where prompt mode's whole knowledge exceeds the model's context.
     """
 
     def build(shown: Sequence[Chunk] | None, kept: Sequence[Message]) -> Prompt:
         examples = options.examples if mode == "prompt" else ()
-        return build_messages(question, shown, record, kept, slots=options.slots, examples=examples)
+        return build_messages(
+            question, shown, record, kept, slots=options.slots, templates=templates, examples=examples
+        )
 
     if mode != "prompt" or chunks is None:
         return fit_prompt(build, chunks, history, model.count_tokens, options.prompt_tokens)

@@ -64,6 +64,33 @@ class ServeSettings(Table):
     workers: int = Field(default=1, ge=1, le=64)
 
 
+class TrainingSettings(Table):
+    """Set what is learned from, how, and what the gate asks for."""
+
+    logs: list[str] = Field(default_factory=list)  # conversation logs read besides the imported ones
+    companies: str | None = None  # folder of invented companies to grow conversations from
+    grown: int = Field(default=2600, ge=0)  # conversations to grow, where `companies` is set
+    cases: str | None = None  # eval cases that the gate runs
+    held_out: str | None = None  # documents kept out of all training prompts, one "source/document" a line
+    languages: list[str] = Field(default_factory=lambda: ["en"])  # of conversations to keep
+    redact: bool = True  # replace personal data by stand-ins
+    counterfactual: float = Field(default=1.0, ge=0, le=1)  # share of searched examples copied with other numbers
+    replay: int = Field(default=0, ge=0, le=500)  # general prompts whose answers by the base model are mixed in
+    forgetting: list[str] = Field(default_factory=list)  # files of general knowledge; the shipped set without any
+    forgetting_items: int = Field(default=1500, ge=50)
+    rank: int = Field(default=16, ge=1, le=256)
+    alpha: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    examples_per_step: int = Field(default=16, ge=1)
+    pack_tokens: int = Field(default=2048, ge=128)  # of one sequence; memory grows with it
+    validation: float = Field(default=0.04, ge=0, lt=0.5)  # share of the conversations
+    patience: int = Field(default=2, ge=1)  # evaluations without a lower loss before a run stops
+    checkpoint_minutes: float = Field(default=10.0, gt=0)
+    seed: int = 0
+    margin: float = Field(default=3.0, ge=0)  # points that a metric may lose against the release in use
+
+
 class Settings(BaseSettings):
     """Hold all settings; read them with `load_settings`."""
 
@@ -82,6 +109,7 @@ class Settings(BaseSettings):
     retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
     root: Path = Path(".")  # folder of the config file
     home: Path = Path(".tandem")
     cache: Path | None = None

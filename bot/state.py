@@ -68,6 +68,19 @@ class FeedbackRow(Base):
     correction: Mapped[str | None] = mapped_column(Text)
 
 
+class LogRow(Base):
+    """Store one conversation of an imported log."""
+
+    __tablename__ = "logs"
+    digest: Mapped[str] = mapped_column(String(24), primary_key=True)  # of what was said
+    conversation_id: Mapped[str] = mapped_column(String(255), index=True)  # as the log names it
+    customer_id: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    imported_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+    file: Mapped[str] = mapped_column(String(255))
+    conversation: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
 def open_state(path: Path) -> Engine:
     """Open the database, bringing it to the newest version first; two processes may do so at once."""
     from alembic import command

@@ -8,6 +8,7 @@ from typing import Literal
 from bot.models import Sampling
 from prompts.messages import Message, Slots
 
+MAX_HISTORY = 8  # messages of a conversation that a prompt may carry; the budget may drop more
 Mode = Literal["hybrid", "rag", "finetuned", "prompt"]
 MODES: tuple[Mode, ...] = ("hybrid", "rag", "finetuned", "prompt")
 
@@ -72,7 +73,7 @@ class BotOptions:
     slots: Slots = field(default_factory=Slots)
     sampling: Sampling = field(default_factory=Sampling)
     prompt_tokens: int = 900
-    top_k: int = 4
+    top_k: int = 6
     min_similarity: float = 0.2
     check_grounding: bool = True
     quote_similarity: float = 0.5

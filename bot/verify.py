@@ -30,14 +30,25 @@ class Verifier:
     which turns into a decline shows nothing before it.
     """
 
-    def __init__(self, prompt: Prompt, *, checked: bool, own_history: bool, small_talk: bool) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        *,
+        checked: bool,
+        own_history: bool,
+        small_talk: bool,
+        asks: bool = False,
+        closing: str = "",
+    ) -> None:
         """Take the evidence from the prompt; with `checked` False everything is shown, without citations.
 
-        In `small_talk` what states nothing is all there is to show.
+        In `small_talk` what states nothing is all there is to show. `asks` says that the model was trained to ask
+        for what is missing: then any question of its own is one, other than `closing`.
         """
         self._small_talk = small_talk
+        self._asks = asks
+        self._closing = closing
         self._asked = content_words("\n".join([prompt.question, *(m.content for m in prompt.history)]))
-        self._refusal = ""
         self._grounding = Grounding(prompt, own_history=own_history) if checked else None
         self._held = ""
         self._seen: set[str] = set()
@@ -65,12 +76,14 @@ class Verifier:
                 return
             self._seen.add(key)
             yield self._judge(unit)
+            if self.refused and not self.supported:  # a decline is said in the company's words, not the model's
+                return
 
     def rest(self, *, cut_short: bool) -> str:
         """Return what is still held back and may be shown at the end; a sentence cut short is left out."""
         held, self._held = self._held, ""
         if self.refused and not self.supported:
-            return self._show(self._refusal)
+            return ""
         if not (self.supported or self.asked_back or self._small_talk):
             return ""
         if cut_short and not _TERMINAL.search(held):
@@ -92,9 +105,6 @@ class Verifier:
         checked = self._grounding.check(unit)
         if refuses and checked.verdict != "supported":
             self.refused = True
-            if not checked.specific:
-                self._refusal += plain
-                self._held += plain
             return ""
         if checked.verdict == "unsupported":
             return ""
@@ -104,15 +114,21 @@ class Verifier:
             return ""
         self.supported = True
         if checked.passage is not None:
+            # Once for each passage, and wherever the model put a marker: a list need not carry one on every line.
+            if checked.passage not in self._cited or plain != unit:
+                plain = _mark(plain, checked.passage)
             self._cited.setdefault(checked.passage)
-            plain = _mark(plain, checked.passage)
         return self._release(plain)
 
     def _asks_back(self, sentence: str) -> bool:
         """Say whether a question is about what was asked, and no mere echo of it."""
         words = content_words(sentence)
+        if not sentence.rstrip().endswith("?") or sentence.strip() == self._closing:
+            return False
+        if self._asks:
+            return bool(words - self._asked)
         shared = words & self._asked
-        return sentence.rstrip().endswith("?") and bool(shared) and shared != self._asked
+        return bool(shared) and shared != self._asked
 
     def _follow(self, white: str) -> str:
         """Keep line breaks where the text before them stays."""

@@ -70,6 +70,21 @@ def _model() -> str:
     return f"{model.name}, {model.context_tokens} tokens of context"
 
 
+def _release() -> str:
+    from bot.bootstrap import build_release, build_releases
+    from bot.settings import load_settings
+    from prompts.fingerprint import fingerprint
+
+    settings = load_settings()
+    release = build_releases(settings).current("hybrid")
+    if release is None:
+        return "none is promoted; the base model answers"
+    model = build_release(settings, release)
+    if fingerprint(model.template, release.templates()) != release.fingerprint:
+        raise BotError(f"{release.name} was trained on prompts that this version fills differently: train it again")
+    return f"{release.name}, {release.recipe}, on {release.base_model}"
+
+
 def _embedder() -> str:
     from bot.bootstrap import build_embedder
     from bot.settings import load_settings
@@ -96,6 +111,7 @@ _CHECKS: tuple[tuple[str, Callable[[], str], bool], ...] = (
     ("configuration", _configuration, True),
     ("records", _records, True),
     ("model", _model, True),
+    ("release", _release, True),
     ("embedder", _embedder, True),
     ("knowledge", _knowledge, True),
     ("training", _training, False),

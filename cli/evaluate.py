@@ -15,6 +15,7 @@ from cli.init import sample_folder
 from cli.output import note, progress_bar, table, write_json
 from training.cases import load_cases
 from training.evaluate import Evaluation, Evaluator
+from training.held_out import held_out
 
 _PERCENT = ("facts", "citation_hit", "citation_precision", "abstention", "style")
 
@@ -25,7 +26,8 @@ def run(settings: Settings, modes: str, cases: Path | None, report: Path | None,
     loaded, digest = load_cases(cases or sample_folder() / "examples" / "eval" / "cases.jsonl")
     folder = report or settings.home / "eval"
     turns = TurnLog(open_state(folder / "turns.sqlite3"))  # questions of a test are no conversations to learn from
-    evaluator = Evaluator(build_bot(settings, turns), folder, closing=settings.bot.closing)
+    bot = build_bot(settings, turns)
+    evaluator = Evaluator(bot, folder, closing=settings.bot.closing, held_out=held_out(settings))
     with progress_bar() as progress:
         evaluation = evaluator.run(loaded, digest, chosen, resume=resume, progress=progress)
     if as_json:
@@ -46,6 +48,11 @@ def _modes(text: str) -> list[Mode]:
 def _show(evaluation: Evaluation) -> None:
     names = list(next(iter(evaluation.modes.values())))
     rows = [[name, *(_cell(name, metrics[name]) for metrics in evaluation.modes.values())] for name in names]
+    for group in ("seen documents", "unseen documents"):
+        if all(group in groups for groups in evaluation.groups.values()):
+            for name in ("facts", "citation_hit"):
+                cells = [_cell(name, groups[group][name]) for groups in evaluation.groups.values()]
+                rows.append([f"{name}, {group}", *cells])
     table(["metric (95 % interval)", *evaluation.modes], rows)
     for mode, errors in evaluation.errors.items():
         if errors["count"]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.logs import app as logs_app
 from cli.output import note, progress_bar, say, write_json
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(logs_app, name="logs")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Customer = Annotated[str | None, typer.Option(help="Ask as this customer.")]
@@ -155,6 +157,43 @@ def evaluate(
 
 
 @app.command()
+def train(
+    logs: Annotated[Path | None, typer.Option(help="Conversations, JSONL; default: all that was imported.")] = None,
+    base: Annotated[str | None, typer.Option(help="Another base model than [bot] model.")] = None,
+    recipe: Annotated[Literal["hybrid", "closed-book"], typer.Option(help="Facts retrieved, or learned.")] = "hybrid",
+    name: Annotated[str | None, typer.Option(help="Of the release.")] = None,
+    promote: Annotated[Literal["auto", "never"], typer.Option(help="Promote what passes the gate.")] = "never",
+    as_json: Json = False,
+) -> None:
+    """Learn from conversation logs: a gated release, with a report."""
+    from cli.train import run
+
+    run(_settings(), logs, base, recipe, name, promote, as_json)
+
+
+@app.command()
+def releases(
+    action: Annotated[
+        Literal["list", "show", "diff", "promote", "rollback", "export", "add"], typer.Argument()
+    ] = "list",
+    names: Annotated[list[str] | None, typer.Argument(help="show N, diff A B, promote N, export N, add N")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote what the gate has not passed.")] = False,
+    to: Annotated[Literal["merged", "gguf", "adapter"] | None, typer.Option(help="Form of the export.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder of the export; default: NAME-FORM here.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Add this LoRA adapter, a folder as peft writes it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Add this whole model, named as [bot] model is.")] = None,
+    recipe: Annotated[
+        Literal["hybrid", "closed-book"] | None, typer.Option(help="Of what is added; hybrid unless said.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List, compare, promote, roll back, export or add what has been trained."""
+    from cli.releases import Options, run
+
+    run(_settings(), action, names or [], Options(force, to, out, adapter, model, recipe), as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check configuration, weights, knowledge and packages, and say what is missing."""
     from cli.doctor import run
@@ -188,14 +227,14 @@ def main() -> None:
 
 def _status(error: Exception) -> int | None:
     """Return the exit status of an expected error, None for a defect."""
-    from bot.errors import BotError, ConfigError
+    from bot.errors import BotError, ConfigError, NoRelease, PromotionRefused
     from retrieval.errors import QuestionError, RefreshRefused, RetrievalError, UnknownCustomer
     from training.errors import TrainingError
 
     match error:
-        case ConfigError() | UnknownCustomer() | QuestionError():
+        case ConfigError() | UnknownCustomer() | QuestionError() | NoRelease():
             return 2
-        case RefreshRefused():
+        case RefreshRefused() | PromotionRefused():
             return 3
         case BotError() | RetrievalError() | TrainingError() | OSError():
             return 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 # The same examples at each run, and no folder of examples left behind.
-settings.register_profile("tandem", derandomize=True, database=None)
+settings.register_profile("tandem", derandomize=True, database=None, deadline=None)
 settings.load_profile("tandem")
 
 _KEPT = {"TANDEM_CACHE", "REQUIRE_BROWSER"}  # where the weights lie, and what CI demands

@@ -27,6 +27,7 @@ class Case(BaseModel):
     id: str
     question: str = Field(min_length=1)
     kind: str = ""
+    procedure: bool = False  # a right answer is a list of steps
     history: tuple[Said, ...] = ()
     customer: str | None = None
     answerable: bool

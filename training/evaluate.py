@@ -25,6 +25,7 @@ class Evaluation:
     """Hold the metrics of each mode; `errors` counts what failed and shows the first message."""
 
     modes: Mapping[str, Mapping[str, Metric]]
+    groups: Mapping[str, Mapping[str, Mapping[str, Metric]]]  # the same by mode, for a part of the cases
     errors: Mapping[str, Mapping[str, Any]]
     cases: int
     release: str | None
@@ -36,10 +37,12 @@ class Evaluation:
 class Evaluator:
     """Run cases through a bot and keep every answer under `folder`, so that a killed run can go on."""
 
-    def __init__(self, bot: SupportBot, folder: Path, *, closing: str) -> None:
+    def __init__(self, bot: SupportBot, folder: Path, *, closing: str, held_out: frozenset[str] = frozenset()) -> None:
+        """Take a bot; cases that rest on a document in `held_out`, which no training prompt showed, are told apart."""
         self._bot = bot
         self._folder = folder
         self._closing = closing
+        self._held_out = held_out
 
     def run(
         self, cases: Sequence[Case], digest: str, modes: Sequence[Mode], *, resume: bool, progress: Progress
@@ -59,9 +62,14 @@ class Evaluator:
                         file.flush()
                     progress("cases", len(done), total)
         results = {mode: [_result(case, done[mode, case.id]) for case in cases] for mode in modes}
-        names = self._first_names(cases)
+        names = self.first_names(cases)
+
+        def measured(part: Sequence[Result]) -> Mapping[str, Metric]:
+            return measure(part, closing=self._closing, first_names=names)
+
         evaluation = Evaluation(
-            modes={m: measure(r, closing=self._closing, first_names=names) for m, r in results.items()},
+            modes={m: measured(r) for m, r in results.items()},
+            groups={m: {name: measured(part) for name, part in self._groups(r)} for m, r in results.items()},
             errors={m: _errors(r) for m, r in results.items()},
             cases=len(cases),
             release=state["release"],
@@ -71,6 +79,29 @@ class Evaluator:
         )
         write_atomically(self._folder / "evaluation.json", json.dumps(asdict(evaluation), indent=1))
         return evaluation
+
+    def _groups(self, results: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
+        """Yield the cases by what they rest on, then by kind."""
+        if self._held_out:
+            resting = [r for r in results if r.case.documents]
+            yield "seen documents", [r for r in resting if not self._held_out & set(r.case.documents)]
+            yield "unseen documents", [r for r in resting if self._held_out & set(r.case.documents)]
+        for kind in dict.fromkeys(r.case.kind for r in results if r.case.kind):
+            yield kind, [r for r in results if r.case.kind == kind]
+
+    def results(self, cases: Sequence[Case], mode: Mode) -> list[Result]:
+        """Return what a finished run answered in one mode."""
+        done = self._done()
+        return [_result(case, done[mode, case.id]) for case in cases]
+
+    def first_names(self, cases: Sequence[Case]) -> dict[str, str]:
+        """Return the first names of the cases' customers, by id."""
+        found = {}
+        for customer_id in {case.customer for case in cases if case.customer}:
+            customer = self._bot.records.find_customer(customer_id)
+            if customer and customer.name:
+                found[customer_id] = customer.name.split()[0]
+        return found
 
     def _begin(self, identity: Mapping[str, Any], resume: bool) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -98,14 +129,6 @@ class Evaluator:
         except (BotError, RetrievalError) as error:
             return {"mode": mode, "id": case.id, "error": str(error)}
         return {"mode": mode, "id": case.id, **_row(answer)}
-
-    def _first_names(self, cases: Sequence[Case]) -> dict[str, str]:
-        found = {}
-        for customer_id in {case.customer for case in cases if case.customer}:
-            customer = self._bot.records.find_customer(customer_id)
-            if customer and customer.name:
-                found[customer_id] = customer.name.split()[0]
-        return found
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

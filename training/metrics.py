@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 
 from training.cases import Case
-from training.style import style_holds
+from training.style import Reply, broken_rules
 
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
 _RESAMPLES = 2000
@@ -52,13 +52,17 @@ def measure(results: Sequence[Result], *, closing: str, first_names: Mapping[str
             [_answered(r) for r in results if r.case.answerable],
             [_abstained(r) for r in results if not r.case.answerable],
         ),
-        "style": proportion(
-            [r.error is None and style_holds(r.text, r.action, r.case, closing, first_names) for r in results]
-        ),
+        "style": proportion([keeps_style(r, closing, first_names) for r in results]),
         "first_token_ms": median([r.first_token_ms for r in results]),
         "total_ms": median([r.total_ms for r in results]),
         "prompt_tokens": median([r.prompt_tokens for r in results]),
     }
+
+
+def keeps_style(result: Result, closing: str, first_names: Mapping[str, str]) -> bool:
+    """Say whether every rule of the house style holds that applies."""
+    name = first_names.get(result.case.customer or "")
+    return result.error is None and not broken_rules(Reply(result.text, result.action, result.case, closing, name))
 
 
 def has_facts(result: Result) -> bool:
@@ -138,3 +142,29 @@ def _bootstrapped(parts: Sequence[Sequence[float]], statistic: Callable[[Sequenc
     samples = [statistic([random.choice(a, len(a)) for a in arrays]) for _ in range(_RESAMPLES)]
     low, high = np.percentile(samples, [2.5, 97.5])
     return Metric(statistic(arrays), float(low), float(high), n)
+
+
+Scores = Mapping[str, Mapping[str, float]]  # by metric and case id
+COMPARED = ("style", "facts", "citation_hit", "citation_precision", "abstention")
+
+
+def scores(results: Sequence[Result], *, closing: str, first_names: Mapping[str, str]) -> Scores:
+    """Score each case by each metric that applies to it, for comparing two models on the same cases."""
+    cited = [r for r in results if r.case.answerable and r.case.documents]
+    return {
+        "style": {r.case.id: float(keeps_style(r, closing, first_names)) for r in results},
+        "facts": {r.case.id: float(has_facts(r)) for r in results if r.case.answerable and r.case.facts},
+        "citation_hit": {r.case.id: float(bool(set(r.documents) & set(r.case.documents))) for r in cited},
+        "citation_precision": {r.case.id: citation_precision(r) for r in cited},
+        "abstention": {r.case.id: float(_answered(r) if r.case.answerable else _abstained(r)) for r in results},
+    }
+
+
+def difference(metric: str, after: Scores, before: Scores, answerable: Mapping[str, bool]) -> Metric:
+    """Return by how much `after` is better, paired by case; abstention is balanced over both kinds of case."""
+    ids = sorted(set(after[metric]) & set(before[metric]))
+    changes = {i: after[metric][i] - before[metric][i] for i in ids}
+    if metric != "abstention":
+        return mean(list(changes.values()))
+    kinds = [[v for i, v in changes.items() if answerable[i] is kind] for kind in (True, False)]
+    return _bootstrapped(kinds, lambda parts: float(np.mean([np.mean(part) for part in parts])))

@@ -190,7 +190,7 @@ def test_a_short_unsupported_statement_is_cut(bot_with: BotWith) -> None:
 def test_decline_where_the_model_refuses(bot_with: BotWith, reply: str) -> None:
     answer = reply_of(bot_with, reply, quote_similarity=0.0)
     assert (answer.action, answer.citations) == ("decline", ())
-    assert answer.text == reply
+    assert answer.text == SLOTS.decline  # in the company's words
 
 
 def test_a_supported_sentence_with_a_negation_is_no_refusal(bot_with: BotWith) -> None:
@@ -238,7 +238,7 @@ def test_where_nothing_is_supported_the_bot_declines(bot_with: BotWith) -> None:
 def test_where_nothing_is_supported_a_close_passage_is_quoted(bot_with: BotWith) -> None:
     answer = reply_of(bot_with, "The Pro plan costs $99 per user each month.", quote_similarity=0.2)
     assert answer.action == "answer"
-    assert answer.text == f"{SLOTS.quote}\n\n{PRICES} [1]"
+    assert answer.text == f"{SLOTS.quote}\n\n{PRICES} [1]\n\n{SLOTS.closing}"
     assert [c.document for c in answer.citations] == ["prices.md"]
 
 

@@ -93,7 +93,7 @@ def test_init_writes_a_folder_that_refreshes(
     monkeypatch.setenv("TANDEM_CONFIG", str(folder / "tandem.toml"))
     monkeypatch.delenv("TANDEM_HOME")
     report = tandem("refresh", "--json").json
-    assert (report["published"], report["documents"], report["skipped"]) == (True, 28, [])
+    assert (report["published"], report["documents"], report["skipped"]) == (True, 74, [])
     assert (folder / ".tandem" / "knowledge").is_dir()
     assert len(bot.bootstrap.build_records(load_settings()).customers()) == 40
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,18 @@ def documents() -> dict[str, str]:
 
 
 CASES = load_cases(EXAMPLES / "eval" / "cases.jsonl")[0]
-COMPUTED = {"case_028": "7,660 | 7660"}  # what is left of the day's requests: limit minus used
+COMPUTED = {"case_028": "7,660 | 7660", "unseen_049": "15 | 36"}  # of the day's requests: left, or needed
 
 
-def test_there_are_sixty_cases_of_every_kind() -> None:
-    assert [case.id for case in CASES] == [f"case_{n:03d}" for n in range(1, 61)]
+def test_there_are_enough_cases_of_every_kind() -> None:
+    parts = {"case": 60, "seen": 80, "unseen": 80}
+    assert [case.id for case in CASES] == [f"{p}_{n:03d}" for p, count in parts.items() for n in range(1, count + 1)]
     kinds = {case.kind for case in CASES}
     assert kinds == {"answerable", "customer", "multi_turn", "unanswerable", "ambiguous", "greeting"}
     assert all(case.answerable != (case.kind in ("unanswerable", "ambiguous")) for case in CASES)
     assert all(bool(case.history) for case in CASES if case.kind == "multi_turn")
+    assert {case.kind for case in CASES if case.procedure} == {"answerable"}
+    assert sum(case.procedure for case in CASES) >= 30
 
 
 def test_documents_and_customers_of_cases_exist() -> None:
@@ -146,27 +150,34 @@ def test_each_fact_stands_in_its_evidence() -> None:
     assert missing == COMPUTED
 
 
-def test_the_computed_fact_is_right() -> None:
-    case = next(case for case in CASES if case.id == "case_028")
-    usage = next(row["usage"] for row in rows("customers.jsonl") if row["customer_id"] == case.customer)
-    assert case.facts == (f"{(left := usage['api_requests_limit'] - usage['api_requests_today']):,} | {left}",)
+def test_the_computed_facts_are_right() -> None:
+    by_id = {case.id: case for case in CASES}
+    usages = {row["customer_id"]: row["usage"] for row in rows("customers.jsonl")}
+    left = {}
+    for name in COMPUTED:
+        usage = usages[by_id[name].customer or ""]
+        left[name] = usage["api_requests_limit"] - usage["api_requests_today"]
+    assert by_id["case_028"].facts == (f"{left['case_028']:,} | {left['case_028']}",)
+    assert "3,000 rows therefore needs 15 requests" in documents()[by_id["unseen_049"].documents[0]]
+    assert by_id["unseen_049"].facts == (f"15 | {left['unseen_049']}",)
 
 
 def test_each_reference_passes_its_own_case() -> None:
     for case in CASES:
-        if case.reference is not None and case.answerable:
+        assert case.reference is not None, case.id
+        if case.answerable:
             assert has_facts(Result(case, text=case.reference, action="answer")), case.id
 
 
 def test_each_document_has_front_matter() -> None:
     known = documents()
-    assert len(known) == 28
+    assert Counter(name.split("/")[0] for name in known) == {"help": 70, "internal": 4}
     for name, text in known.items():
         page = frontmatter.loads(text)
         assert page["title"] and page.content.strip(), name
         assert name.startswith("internal/") or str(page["url"]).startswith("https://help.brightfold.example/"), name
     titles = [frontmatter.loads(text)["title"] for text in known.values()]
-    assert len(set(titles)) == 28
+    assert len(set(titles)) == len(known)
 
 
 def test_customers_and_tickets_belong_together() -> None:

@@ -1,0 +1,115 @@
+"""Measure what happens to answers when facts change: retrieval follows, weights do not.
+
+Run as: python benchmarks/freshness.py [FACTS]
+
+FACTS (50) numbers of the worked example are changed, one eval case each, in a copy of its knowledge that is then
+refreshed. Each case is asked before and after in the hybrid mode, and in the finetuned mode where a closed-book release
+is promoted. Only cases that were right before count: what matters is whether the new value is given.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.machine import machine  # noqa: E402
+from bot.bootstrap import build_bot, build_refresher, build_releases  # noqa: E402
+from bot.settings import Settings, load_settings  # noqa: E402
+from bot.state import open_state  # noqa: E402
+from bot.turns import TurnLog  # noqa: E402
+from bot.values import Mode  # noqa: E402
+from training.cases import Case, load_cases  # noqa: E402
+from training.metrics import Result, has_facts, proportion  # noqa: E402
+
+NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w]|[.,]\d)")
+
+
+def edited(case: Case, knowledge: Path, draw: random.Random, taken: set[tuple[str, str]]) -> Case | None:
+    """Change the case's number in its documents; return the case that asks for the new one, None without a number."""
+    paths = [knowledge / document.removeprefix("help/") for document in case.documents]
+    for number in {n for fact in case.facts for n in NUMBER.findall(fact)} - set(NUMBER.findall(case.question)):
+        holding = [p for p in paths if p.is_file() and number in NUMBER.findall(p.read_text())]
+        new = "".join(draw.choice("3456789") if c.isdigit() else c for c in number)
+        names = {(str(p), n) for p in holding for n in (number, new)}
+        if not holding or new == number or names & taken or any(new in p.read_text() for p in holding):
+            continue
+        exact = re.compile(NUMBER.pattern.replace(r"\d+(?:[.,]\d+)*", re.escape(number)))
+        for path in holding:
+            path.write_text(exact.sub(new, path.read_text()))
+        taken |= names
+        return case.model_copy(update={"facts": tuple(_with(fact, number, new) for fact in case.facts)})
+    return None
+
+
+def _with(fact: str, number: str, new: str) -> str:
+    """Return a fact with the new number; alternatives that name the old value in words are dropped."""
+    alternatives = [a for a in fact.split(" | ") if number in NUMBER.findall(a)]
+    return " | ".join(a.replace(number, new) for a in alternatives) or fact
+
+
+def ask(settings: Settings, home: Path, cases: list[Case], mode: Mode) -> list[bool]:
+    """Return which cases one mode answers with all their facts."""
+    turns = TurnLog(open_state(home / "turns.sqlite3"))
+    bot = build_bot(settings, turns)
+    right = []
+    for case in cases:
+        answer = bot.answer(case.question, customer_id=case.customer, mode=mode, history=case.messages)
+        right.append(has_facts(Result(case, text=answer.text, action=answer.action)))
+    turns.close()
+    return right
+
+
+def main() -> None:
+    """Edit, refresh, ask, print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    settings = load_settings(ROOT / "tandem.toml")
+    cases = [c for c in load_cases(ROOT / "examples" / "eval" / "cases.jsonl")[0] if c.answerable and c.documents]
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        root = home / "deployment"
+        shutil.copytree(ROOT / "examples", root / "examples")
+        here = settings.model_copy(update={"root": root, "home": home / "home"})
+        if (settings.home / "releases").is_dir():
+            shutil.copytree(settings.home / "releases", home / "home" / "releases")
+        build_refresher(here).refresh()
+        draw, taken = random.Random(0), set()
+        draw.shuffle(cases)
+        modes: list[Mode] = ["hybrid"] + (["finetuned"] if build_releases(here).promoted().closed_book else [])
+        # All is edited before it is known which cases are right, so that the choice cannot favour either side.
+        knowledge = root / "examples" / "knowledge"
+        original = home / "original"
+        shutil.copytree(knowledge, original)
+        pairs = []
+        for case in cases:
+            if len(pairs) == count:
+                break
+            new = edited(case, knowledge, draw, taken)
+            if new is not None:
+                pairs.append((case, new))
+        changed = home / "changed"
+        knowledge.rename(changed)
+        original.rename(knowledge)
+        before = {mode: ask(here, home, [old for old, _ in pairs], mode) for mode in modes}
+        shutil.rmtree(knowledge)
+        changed.rename(knowledge)
+        report = build_refresher(here).refresh()
+        print(f"{machine()}; {len(pairs)} facts edited in {report.updated} documents, refresh {report.seconds:.1f} s")
+        for mode in modes:
+            after = ask(here, home, [new for _, new in pairs], mode)
+            kept = [a for a, b in zip(after, before[mode], strict=True) if b]
+            share = proportion(kept)
+            value = f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})" if share.value is not None else "-"
+            print(
+                f"{mode:<10} right before: {sum(before[mode])} of {len(pairs)}; of these, the new value after: {value}"
+            )
+
+
+if __name__ == "__main__":
+    main()

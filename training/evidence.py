@@ -1,0 +1,67 @@
+"""What the bot would show for a question of the past: the same search, the same choice of the record's lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from bot.grounding import content_words
+from bot.phrase import record_shown
+from prompts.messages import CustomerContext
+from retrieval.documents import Chunk
+from retrieval.errors import QuestionError
+from retrieval.records import Records
+from retrieval.search import Searcher
+
+_DEPTH = 4  # times top_k is searched, since documents may be held out
+
+
+class SearchedEvidence:
+    """Search today's knowledge, leaving out the documents that are held out for evaluation."""
+
+    def __init__(self, searcher: Searcher, records: Records, top_k: int, held_out: frozenset[str]) -> None:
+        """`held_out` names documents as "source/document"."""
+        self._searcher = searcher
+        self._records = records
+        self._top_k = top_k
+        self._held_out = held_out
+
+    def show(
+        self, question: str, earlier: Sequence[str], customer_id: str | None, documents: Sequence[str], answer: str
+    ) -> tuple[list[Chunk], CustomerContext | None]:
+        """Return up to top_k passages and the record; raises nothing for a question that cannot be searched.
+
+        Where the log names the `documents` that hold the answer and the search missed one, its best passage takes
+        the last place: the reply is right, and the search may be better tomorrow.
+        """
+        customer = self._records.find_customer(customer_id)
+        owner = customer.customer_id if customer else None
+        try:
+            found = self._searcher.search(question, customer_id=owner, top_k=self._top_k * _DEPTH, earlier=earlier)
+        except QuestionError:
+            return [], record_shown(customer, (), whole=True)
+        chunks = [hit.chunk for hit in found.hits if _name(hit.chunk) not in self._held_out][: self._top_k]
+        best = [self._best(document, answer) for document in dict.fromkeys(documents)]
+        wanted = [chunk for chunk in best if chunk is not None][: self._top_k]
+        missing = [chunk for chunk in wanted if chunk not in chunks]
+        if missing:
+            kept = [c for c in chunks if c in wanted] + [c for c in chunks if c not in wanted]
+            chunks = [*kept[: self._top_k - len(missing)], *missing]
+        return chunks, record_shown(customer, found.tickets, whole=True)
+
+    def _best(self, document: str, answer: str) -> Chunk | None:
+        """Return the passage of a document that holds most of the answer's words."""
+        words = content_words(answer)
+        chunks = self._by_document.get(document, ()) if document not in self._held_out else ()
+        return max(chunks, key=lambda c: len(words & content_words(c.embedded_text)), default=None)
+
+    @cached_property
+    def _by_document(self) -> dict[str, list[Chunk]]:
+        table: dict[str, list[Chunk]] = {}
+        for chunk in self._searcher.everything("public"):
+            table.setdefault(_name(chunk), []).append(chunk)
+        return table
+
+
+def _name(chunk: Chunk) -> str:
+    return f"{chunk.source}/{chunk.document}"
