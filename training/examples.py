@@ -115,6 +115,12 @@ class ExampleBuilder:
         chunks, customer, searched = self._shown(conversation, question, history, reply)
         options = replace(self._options, slots=conversation.slots(self._options.slots))
         prompt = phrase(question, "hybrid", chunks, customer, history, options, self._counter, self._templates)
+        if searched and chunks and self._draw.random() < 0.5:
+            # The order of the search is evidence that serving has too; shuffled ones keep it from being all there is.
+            # What the budget drops is the lowest of the search, as when serving: so after it.
+            kept = chunks[: len(prompt.passages)]
+            self._draw.shuffle(kept)
+            prompt = phrase(question, "hybrid", kept, customer, history, options, self._counter, self._templates)
         if searched:
             cited = cite(answer, prompt, reply.documents)
             if cited is None:
@@ -149,9 +155,6 @@ class ExampleBuilder:
             reply.documents,
             strip_markers(reply.correction or reply.content),
         )
-        # The order of the search is evidence that serving has too; shuffled copies keep it from being all.
-        if self._draw.random() < 0.5:
-            self._draw.shuffle(chunks)
         return chunks, customer or _disguised(found, self._stand_ins.get(conversation.conversation_id)), True
 
 
