@@ -1,8 +1,8 @@
-"""Measure what a follow-up is searched with: the last question, the last three together, or both.
+"""Measure what a follow-up is searched with: the last question, with those before it, with the answer before it.
 
 Run as: python benchmarks/follow_ups.py FOLDER
 FOLDER holds tasks.jsonl and passages.jsonl in the shape of IBM's MT-RAG benchmark (Apache-2.0): multi-turn questions
-with the passages that answer them. Both indexes and the fusion are those of serving; "both" is what serving does.
+with the passages that answer them. Both indexes and the fusion are those of serving; the last row is what serving does.
 """
 
 from __future__ import annotations
@@ -51,22 +51,25 @@ def main() -> None:
         dense = [ids[i] for i in np.argsort(-scores, kind="stable")[:DEPTH]]
         return [dense, [name for name, _ in index.search(query, DEPTH)]]
 
-    gains: dict[str, list[float]] = {"last question": [], "last three together": [], "both": []}
+    names = ("last question", "last three together", "both", "both, and with the answer")
+    gains: dict[str, list[float]] = {name: [] for name in names}
     for task in tasks:
         gold = {context["document_id"] for context in task["contexts"]}
         asked = [turn["text"] for turn in task["input"] if turn["speaker"] == "user"]
         if not gold:
             continue
+        answers = [turn["text"] for turn in task["input"] if turn["speaker"] != "user"]
         last, together = rankings(asked[-1]), rankings("\n".join(asked[-3:]))
-        for name, lists in zip(gains, (last, together, last + together), strict=True):
+        replied = rankings(f"{answers[-1][:400]}\n{asked[-1]}") if answers else []
+        for name, lists in zip(gains, (last, together, last + together, last + together + replied), strict=True):
             gains[name].append(gain([i for i, _ in reciprocal_rank_fusion(lists)], gold))
     digest = hashlib.sha256((folder / "tasks.jsonl").read_bytes()).hexdigest()[:12]
-    print(f"{machine()}; {len(gains['both'])} questions over {len(passages)} passages, tasks {digest}")
+    print(f"{machine()}; {len(gains[names[0]])} questions over {len(passages)} passages, tasks {digest}")
     random = np.random.default_rng(0)
     for name, values in gains.items():
         means = [np.mean(random.choice(values, len(values))) for _ in range(RESAMPLES)]
         low, high = np.percentile(means, [2.5, 97.5])
-        print(f"{name:<22} nDCG@10 {np.mean(values):.3f} ({low:.3f} to {high:.3f})")
+        print(f"{name:<26} nDCG@10 {np.mean(values):.3f} ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":

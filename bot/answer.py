@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bot.decide import Decision, decide_after, decide_before
 from bot.errors import ConfigError
 from bot.models import ChatModel, Sampling
-from bot.phrase import names_a_field, phrase, record_shown
+from bot.phrase import names_a_field, phrase, record_shown, said_before
 from bot.speakers import Speaker, Speakers, one_model
 from bot.turns import Caller, Turn, TurnLog, new_id
 from bot.values import MAX_HISTORY, MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
@@ -127,18 +127,19 @@ class SupportBot:
             raise ConfigError(f"There is no mode '{mode}'; there are {', '.join(MODES)}.")
         who = caller or self._caller(customer_id, conversation_id)
         before = self._history(conversation_id, history, who)
+        speaker = self.speakers.speaker(mode)  # first: where no model can be loaded, no conversation begins
         conversation = conversation_id or self.turns.begin(who)
         own = conversation_id is not None
-        speaker = self.speakers.speaker(mode)
         return self._run(_Work(question, mode, who, conversation, new_id("turn"), before, own, speaker, started))
 
     def readiness(self) -> dict[str, Any]:
         """Say whether questions can be answered now, from which knowledge, and by which model."""
         state = self.searcher.state()
+        speaker = self.speakers.speaker("hybrid")
         return {
             "ready": state is not None or not self._options.has_sources,
-            "model": self.speakers.speaker("hybrid").model.name,
-            "release": self.speakers.release("hybrid"),
+            "model": speaker.model.name,
+            "release": speaker.release,
             "generation": state.generation if state else None,
             "knowledge_updated_at": state.created_at if state else None,
         }
@@ -186,12 +187,14 @@ class SupportBot:
                 work.found = Found(None, (), self.searcher.tickets_only(work.question, owner), 0.0)
                 return self.searcher.everything(work.caller.audience)
             case _:
+                earlier, reply = said_before(work.history, self._options.slots.closing)
                 work.found = self.searcher.search(
                     work.question,
                     customer_id=owner,
                     audience=work.caller.audience,
                     top_k=self._options.top_k,
-                    earlier=[m.content for m in work.history if m.role == "user"],
+                    earlier=earlier,
+                    reply=reply,
                 )
                 if self._lacks_evidence(work.question, work.found, customer):
                     work.decision = Decision("decline", "nothing relevant was found", self._options.slots.decline)

@@ -44,7 +44,7 @@ def build_bot(settings: Settings | Path | None = None, turns: TurnLog | None = N
 
 def build_releases(settings: Settings) -> Releases:
     """Build the keeper of this deployment's releases; the shipped one belongs to the local base model."""
-    return Releases(settings.home / "releases", SHIPPED if settings.bot.model == "local" else Path())
+    return Releases(settings.home / "releases", SHIPPED if settings.bot.model == "local" else None)
 
 
 def build_speakers(settings: Settings) -> Speakers:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bot.errors import KnowledgeTooLarge
+from bot.grounding import strip_markers
 from bot.values import BotOptions, Mode
 from prompts.build import build_messages, fit_prompt
 from prompts.messages import CustomerContext, Message, Prompt, TicketLine
@@ -35,6 +36,13 @@ class Counter(Protocol):
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Count the tokens of a prompt."""
         ...
+
+
+def said_before(history: Sequence[Message], closing: str) -> tuple[list[str], str]:
+    """Return what a follow-up is searched with: the questions before it, and the last answer without its form."""
+    answers = [m.content for m in history if m.role == "assistant"]
+    last = strip_markers(answers[-1]).strip().removesuffix(closing).strip() if answers else ""
+    return [m.content for m in history if m.role == "user"], last
 
 
 def phrase(

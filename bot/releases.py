@@ -88,7 +88,7 @@ class Releases:
 
     def __init__(self, folder: Path, shipped: Path | None = SHIPPED) -> None:
         self.folder = folder
-        self._shipped = shipped if shipped and shipped.parts else None  # Path() would be this very folder
+        self._shipped = shipped
 
     def names(self) -> list[str]:
         """List all names, the shipped release before all, what cannot be read next, then the oldest first."""

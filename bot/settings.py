@@ -78,6 +78,7 @@ class TrainingSettings(Table):
     replay: int = Field(default=0, ge=0, le=500)  # general prompts whose answers by the base model are mixed in
     forgetting: list[str] = Field(default_factory=list)  # files of general knowledge; the shipped set without any
     forgetting_items: int = Field(default=1500, ge=50)
+    start: str | None = None  # release whose adapter training goes on from; the base model without it
     rank: int = Field(default=16, ge=1, le=256)
     alpha: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from bot.bootstrap import build_records, build_searcher
 from bot.errors import ConfigError
+from bot.phrase import said_before
 from bot.settings import Settings
 from cli.jobs import Row, run_batch
 from cli.output import note, say, write_json
+from prompts.messages import Message
 from retrieval.documents import Audience
 from retrieval.search import Found
 
@@ -31,14 +34,17 @@ def run(
     records = build_records(settings)
     searcher = build_searcher(settings, records)
 
-    def one(text: str, who: str | None, earlier: list[str]) -> dict[str, Any]:
+    def one(text: str, who: str | None, history: Sequence[Message]) -> dict[str, Any]:
         if who is not None:
             records.customer(who)  # an unknown customer is an error here, not a visitor
-        found = searcher.search(text, customer_id=who, audience=audience, top_k=top_k, by=by, earlier=earlier)
+        earlier, reply = said_before(history, settings.bot.closing)
+        found = searcher.search(
+            text, customer_id=who, audience=audience, top_k=top_k, by=by, earlier=earlier, reply=reply
+        )
         return as_object(found)
 
     def of_row(row: Row) -> dict[str, Any]:
-        return one(row.question, row.customer or customer, [m.content for m in row.messages if m.role == "user"])
+        return one(row.question, row.customer or customer, row.messages)
 
     if queries is not None:
         run_batch(queries, out, of_row)

@@ -73,4 +73,5 @@ def run(
         say(f"Release {outcome.release}: {state}. {outcome.examples:,} examples, {outcome.seconds:,.0f} s.")
         say(f"Report: {outcome.report}")
     if promote == "auto" and not outcome.promoted:
-        raise PromotionRefused(f"'{outcome.release}' was not promoted: {'; '.join(outcome.gate['reasons'])}")
+        reasons = "; ".join(outcome.gate["reasons"]) or "see above"
+        raise PromotionRefused(f"'{outcome.release}' was not promoted: {reasons}")

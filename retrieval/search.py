@@ -20,6 +20,7 @@ from retrieval.settings import RetrievalSettings
 
 MAX_QUESTION_CHARACTERS = 4000
 _TURNS_OF_CONTEXT = 2  # earlier questions that a follow-up is searched with
+_REPLY_CHARACTERS = 400  # of the answer before it
 _MAX_TICKETS = 50  # the latest of a customer, which bounds the work of one search
 
 
@@ -79,18 +80,21 @@ class Searcher:
         top_k: int = 10,
         by: Literal["chunk", "document"] = "chunk",
         earlier: Sequence[str] = (),
+        reply: str = "",
     ) -> Found:
         """Find up to top_k distinct chunks (or documents, by their best chunk) and the customer's tickets.
 
-        `earlier` holds the questions asked before in this conversation, oldest first. The question is then searched
-        alone and together with them: a follow-up needs them, a new topic is misled by them. Raises QuestionError,
+        `earlier` holds the questions asked before in this conversation, oldest first, and `reply` the answer to the
+        last of them. The question is then searched alone, together with those questions, and together with that
+        answer: a follow-up needs them, a new topic is misled by them. Raises QuestionError,
         NoGeneration, and GenerationError where the knowledge was built with another embedder.
         """
         started = time.perf_counter()
         text = check_question(question)
         texts = [text]
-        if earlier:
-            texts.append(valid_text("\n".join([*earlier[-_TURNS_OF_CONTEXT:], text]))[-MAX_QUESTION_CHARACTERS:])
+        for before in (earlier[-_TURNS_OF_CONTEXT:], [reply[:_REPLY_CHARACTERS]] if reply else ()):
+            if before:
+                texts.append(valid_text("\n".join([*before, text]))[-MAX_QUESTION_CHARACTERS:])
         vectors = self._embedder.embed(texts)
         queries = list(zip(texts, vectors, strict=True))
         with self._reader.snapshot() as snapshot:

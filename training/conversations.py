@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,8 +64,6 @@ class Conversation(BaseModel):
 
     def slots(self, default: Slots) -> Slots:
         """Return the words of this conversation's company."""
-        from dataclasses import replace
-
         changed = {k: v for k in ("company", "closing", "tone") if (v := getattr(self, k)) is not None}
         return replace(default, **changed)
 

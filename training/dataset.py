@@ -14,18 +14,10 @@ from prompts.messages import Message
 from retrieval.files import write_atomically
 from training.conversations import Conversation
 from training.counterfactual import counterfactual
+from training.curate import Stage
 from training.errors import NoExamples
 from training.examples import Example, ExampleBuilder
 from training.overlap import Questions
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Hold one stage of the funnel: how many are left after it, and how many it took out."""
-
-    name: str
-    left: int
-    dropped: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,12 +77,16 @@ def _prompt_only(example: Encoded) -> int:
     return example.start - 1  # the prompt's last token predicts the answer's first: it belongs to the branch
 
 
+def common_prefix(first: Sequence[int], second: Sequence[int], bound: int) -> int:
+    """Count the ids, up to `bound`, with which both begin."""
+    return next((i for i in range(bound) if first[i] != second[i]), bound)
+
+
 def _joined(group: tuple[int, list[Encoded]], example: Encoded, limit: int) -> int | None:
     """Return the prefix length that the group would have with one more member, None where it does not pay."""
     shared, members = group
     first = members[0].ids
-    bound = min(shared, _prompt_only(example), len(first))
-    new = next((i for i in range(bound) if first[i] != example.ids[i]), bound)
+    new = common_prefix(first, example.ids, min(shared, _prompt_only(example), len(first)))
     saved = new - (shared - new) * (len(members) - 1)
     total = new + sum(len(m.ids) - new for m in members) + len(example.ids) - new
     return new if saved >= _WORTH and total <= limit else None

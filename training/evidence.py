@@ -27,7 +27,13 @@ class SearchedEvidence:
         self._held_out = held_out
 
     def show(
-        self, question: str, earlier: Sequence[str], customer_id: str | None, documents: Sequence[str], answer: str
+        self,
+        question: str,
+        earlier: Sequence[str],
+        reply: str,
+        customer_id: str | None,
+        documents: Sequence[str],
+        answer: str,
     ) -> tuple[list[Chunk], CustomerContext | None]:
         """Return up to top_k passages and the record; raises nothing for a question that cannot be searched.
 
@@ -37,7 +43,9 @@ class SearchedEvidence:
         customer = self._records.find_customer(customer_id)
         owner = customer.customer_id if customer else None
         try:
-            found = self._searcher.search(question, customer_id=owner, top_k=self._top_k * _DEPTH, earlier=earlier)
+            found = self._searcher.search(
+                question, customer_id=owner, top_k=self._top_k * _DEPTH, earlier=earlier, reply=reply
+            )
         except QuestionError:
             return [], record_shown(customer, (), whole=True)
         chunks = [hit.chunk for hit in found.hits if _name(hit.chunk) not in self._held_out][: self._top_k]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bot.grounding import Grounding, markers_of, plain_sentence, specifics_of, strip_markers
 from bot.handoff import is_small_talk
-from bot.phrase import Counter, phrase
+from bot.phrase import Counter, phrase, said_before
 from bot.sentences import units
 from bot.values import MAX_HISTORY, BotOptions
 from prompts.messages import CustomerContext, Message, Prompt, TicketLine
 from prompts.neutralise import neutralise
 from prompts.templates import Templates
-from prompts.tokenizer import ChatTokenizer
 from retrieval.documents import Chunk
 from training.conversations import Conversation, Logged, Shown
 from training.pii import StandIns
@@ -39,25 +36,17 @@ class Example:
     documents: tuple[str, ...] = ()  # shown, as "source/document"
 
 
-class Counted:
-    """Count tokens as the base model in a folder does."""
-
-    def __init__(self, base: Path) -> None:
-        self.name = base.name
-        self._tokenizer = ChatTokenizer(base)
-        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-        self.context_tokens = int(config.get("max_position_embeddings", 2048))
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Count the tokens of a prompt."""
-        return len(self._tokenizer.encode_messages(messages))
-
-
 class Evidence(Protocol):
     """Find what the bot would show today."""
 
     def show(
-        self, question: str, earlier: Sequence[str], customer_id: str | None, documents: Sequence[str], answer: str
+        self,
+        question: str,
+        earlier: Sequence[str],
+        reply: str,
+        customer_id: str | None,
+        documents: Sequence[str],
+        answer: str,
     ) -> tuple[list[Chunk], CustomerContext | None]:
         """Return passages in the order of the search and the customer's record; `documents` hold the answer."""
         ...
@@ -147,10 +136,9 @@ class ExampleBuilder:
             return [_chunk(shown, n) for n, shown in enumerate(reply.passages)], customer, False
         if self._evidence is None:
             return None, customer, False
-        earlier = [m.content for m in history if m.role == "user"]
         chunks, found = self._evidence.show(
             question,
-            earlier,
+            *said_before(history, conversation.slots(self._options.slots).closing),
             conversation.customer_id,
             reply.documents,
             strip_markers(reply.correction or reply.content),

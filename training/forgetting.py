@@ -17,8 +17,8 @@ from bot.weights.folder import sha256_of
 from prompts.tokenizer import ChatTokenizer
 from retrieval.files import write_atomically
 from training.choices import KNOWLEDGE, Item, choose, items_digest, load_items
-from training.encode import Pack
-from training.lora import _computes_bf16, _layout
+from training.encode import Pack, common_prefix
+from training.lora import computes_bf16, layout_of
 from training.metrics import Metric, mean
 from training.progress import Tell
 
@@ -133,7 +133,7 @@ def _read(cache: Path) -> dict[str, str]:
 def _precision() -> str:
     import torch
 
-    return "bfloat16" if torch.cuda.is_available() or _computes_bf16() else "float32"
+    return "bfloat16" if torch.cuda.is_available() or computes_bf16() else "float32"
 
 
 def _load(base: Path, adapter: Path | None) -> Any:
@@ -163,13 +163,9 @@ def _encode(item: Item, tokenizer: ChatTokenizer) -> Pack:
     asked = tokenizer.encode(prompt)
     wholes = [tokenizer.encode(f"{prompt} {choice}") for choice in item.choices]
     # Encoded as one text: a tokenizer may join the prompt's end to what follows, and then less is shared.
-    parting = max(0, min(_common(asked, whole) for whole in wholes) - 1)
+    # A choice has a token of its own.
+    parting = max(0, min(common_prefix(asked, w, min(len(asked), len(w) - 1)) for w in wholes) - 1)
     return Pack(tuple(asked[:parting]), tuple(tuple(whole[parting:]) for whole in wholes), (1,) * len(wholes))
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    bound = min(len(first), len(second) - 1)  # a choice has a token of its own
-    return next((i for i in range(bound) if first[i] != second[i]), bound)
 
 
 def _forwards(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
@@ -193,7 +189,7 @@ def _likelihoods(model: Any, packs: Sequence[Pack]) -> list[list[float]]:
     predicting: list[int] = []
     wanted: list[int] = []
     for pack in packs:
-        own_positions, own_predicting, own_wanted = _layout(pack)
+        own_positions, own_predicting, own_wanted = layout_of(pack)
         predicting += [len(ids) + row for row in own_predicting]
         positions += own_positions
         wanted += own_wanted

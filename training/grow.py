@@ -23,6 +23,7 @@ from training.conversations import Conversation, Logged, Shown, write_conversati
 _MARKER = re.compile(r"\[([\w-]+)\]")
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _SHOWN = (6, 6, 6, 6, 5, 5, 4, 4, 3, 2)  # passages in a prompt, as served: mostly top_k, fewer where little is found
+_FOLLOWED = 0.35  # share of the conversations that go on where the company has a follow-up
 _CHARACTERS = 2400  # of all passages together, so that none has to be dropped for the prompt's budget
 _KINDS = ("asked",) * 12 + ("absent",) * 2 + ("unanswerable",) * 2 + ("record", "by", "ambiguous", "ticket")
 _BRANCHES = 8  # customers in a scene
@@ -131,7 +132,7 @@ class _Scene:
         asked = self._least_used(questions)
         customer = self._customer(known=known)
         messages = self._exchange(asked, self._table, customer, first=True)
-        if asked.then:
+        if asked.then and self._draw.random() < _FOLLOWED:
             others = [p for p in self._table if p not in asked.then.passages]
             table = [*asked.then.passages, *others][: max(len(asked.then.passages), len(self._table))]
             self._draw.shuffle(table)

@@ -64,12 +64,18 @@ class _State:
 class LoraTrainer:
     """Train one adapter in `folder`, where checkpoints lie; call `run` again after a kill and it goes on."""
 
-    def __init__(self, base: Path, folder: Path, settings: Hyperparameters, identity: str) -> None:
-        """Take the base model's folder; `identity` names data and settings, and only its own checkpoint is resumed."""
+    def __init__(
+        self, base: Path, folder: Path, settings: Hyperparameters, identity: str, start: Path | None = None
+    ) -> None:
+        """Take the base model's folder; `identity` names data and settings, and only its own checkpoint is resumed.
+
+        `start` is the folder of an adapter to go on from; without it the adapter starts as the base model.
+        """
         self._base = base
         self._folder = folder
         self._settings = settings
         self._identity = identity
+        self._start = start
         self._world = int(os.environ.get("WORLD_SIZE", "1"))
 
     def run(self, train: Sequence[Encoded], validation: Sequence[Encoded], report: Report) -> Path:
@@ -111,7 +117,7 @@ class LoraTrainer:
         logging.disable_progress_bar()
         fast.register_attention()
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        kind = torch.bfloat16 if self._device == "cuda" or _computes_bf16() else torch.float32
+        kind = torch.bfloat16 if self._device == "cuda" or computes_bf16() else torch.float32
         model = AutoModelForCausalLM.from_pretrained(self._base, dtype=kind, attn_implementation=fast.NAME)
         model.config.use_cache = False
         settings = LoraConfig(
@@ -122,6 +128,8 @@ class LoraTrainer:
             base_model_name_or_path=self._base.name,
         )
         self._model = get_peft_model(model, settings).to(self._device)
+        if self._start:
+            self._load_adapter(self._start)
         fast.speed_up_lora(self._model)
         self._weights = [p for p in self._model.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(self._weights, lr=self._settings.learning_rate, weight_decay=0.0)
@@ -179,7 +187,7 @@ class LoraTrainer:
         import torch
 
         ids = torch.tensor([[*one.prefix, *(i for branch in one.branches for i in branch)]], device=self._device)
-        positions, predicting, wanted = _layout(one)
+        positions, predicting, wanted = layout_of(one)
         hidden = self._model.base_model.model.model(
             input_ids=ids,
             position_ids=torch.tensor([positions], device=self._device),
@@ -216,6 +224,20 @@ class LoraTrainer:
         with (self._folder / _CURVE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(point)) + "\n")
         report(point)
+
+    def _load_adapter(self, folder: Path) -> None:
+        """Take another adapter's weights; raises RunError where they are not for this model and rank."""
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        given = load_file(folder / "adapter_model.safetensors")
+        own = get_peft_model_state_dict(self._model)
+        if {k: v.shape for k, v in given.items()} != {k: v.shape for k, v in own.items()}:
+            raise RunError(
+                f"The adapter in {folder} is not of this base model and rank {self._settings.rank}: train without "
+                "[training] start, or with its rank."
+            )
+        set_peft_model_state_dict(self._model, given)
 
     def _save_adapter(self, folder: Path) -> None:
         """Write the adapter in peft's format, bf16, by way of a folder beside it."""
@@ -279,7 +301,7 @@ def curve(folder: Path) -> Iterator[Point]:
         yield Point(**json.loads(line))
 
 
-def _layout(one: Pack) -> tuple[list[int], list[int], list[int]]:
+def layout_of(one: Pack) -> tuple[list[int], list[int], list[int]]:
     """Return each token's position, the rows that predict an answer's token, and these tokens' ids."""
     prefix = len(one.prefix)
     positions = list(range(prefix))
@@ -305,7 +327,7 @@ def _schedule(progress: float, warmup: float) -> float:
     return 0.05 + 0.95 * (1 + cos(pi * (progress - warmup) / (1 - warmup))) / 2
 
 
-def _computes_bf16() -> bool:
+def computes_bf16() -> bool:
     """Say whether this CPU multiplies bf16 in hardware; elsewhere it is slower than fp32."""
     import torch
 

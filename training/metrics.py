@@ -43,16 +43,15 @@ class Metric:
 
 def measure(results: Sequence[Result], *, closing: str, first_names: Mapping[str, str]) -> dict[str, Metric]:
     """Compute every metric of one mode; `first_names` by customer id."""
-    cited = [r for r in results if r.case.answerable and r.case.documents]
+    by_case = scores(results, closing=closing, first_names=first_names)
+    answerable = {r.case.id: r.case.answerable for r in results}
+    rights = [[bool(v) for i, v in by_case["abstention"].items() if answerable[i] is kind] for kind in (True, False)]
     return {
-        "facts": proportion([has_facts(r) for r in results if r.case.answerable and r.case.facts]),
-        "citation_hit": proportion([bool(set(r.documents) & set(r.case.documents)) for r in cited]),
-        "citation_precision": mean([citation_precision(r) for r in cited if r.error or r.action == "answer"]),
-        "abstention": balanced_accuracy(
-            [_answered(r) for r in results if r.case.answerable],
-            [_abstained(r) for r in results if not r.case.answerable],
-        ),
-        "style": proportion([keeps_style(r, closing, first_names) for r in results]),
+        "facts": proportion([bool(v) for v in by_case["facts"].values()]),
+        "citation_hit": proportion([bool(v) for v in by_case["citation_hit"].values()]),
+        "citation_precision": mean(list(by_case["citation_precision"].values())),
+        "abstention": balanced_accuracy(*rights),
+        "style": proportion([bool(v) for v in by_case["style"].values()]),
         "first_token_ms": median([r.first_token_ms for r in results]),
         "total_ms": median([r.total_ms for r in results]),
         "prompt_tokens": median([r.prompt_tokens for r in results]),
@@ -149,13 +148,16 @@ COMPARED = ("style", "facts", "citation_hit", "citation_precision", "abstention"
 
 
 def scores(results: Sequence[Result], *, closing: str, first_names: Mapping[str, str]) -> Scores:
-    """Score each case by each metric that applies to it, for comparing two models on the same cases."""
+    """Score each case by each metric that applies to it.
+
+    Citation precision applies to answers alone: a decline cites nothing, and counts in `citation_hit`.
+    """
     cited = [r for r in results if r.case.answerable and r.case.documents]
     return {
         "style": {r.case.id: float(keeps_style(r, closing, first_names)) for r in results},
         "facts": {r.case.id: float(has_facts(r)) for r in results if r.case.answerable and r.case.facts},
         "citation_hit": {r.case.id: float(bool(set(r.documents) & set(r.case.documents))) for r in cited},
-        "citation_precision": {r.case.id: citation_precision(r) for r in cited},
+        "citation_precision": {r.case.id: citation_precision(r) for r in cited if r.error or r.action == "answer"},
         "abstention": {r.case.id: float(_answered(r) if r.case.answerable else _abstained(r)) for r in results},
     }
 

@@ -9,28 +9,32 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from bot.bootstrap import base_folder, build_records, build_releases, build_searcher, options
-from bot.errors import ConfigError, PromotionRefused
+from bot.errors import ConfigError, PromotionRefused, ReleaseError
+from bot.models.local import TokenCounter
+from bot.release_files import make_ready
 from bot.releases import Release, base_digest
 from bot.settings import Settings
 from prompts.fingerprint import fingerprint
 from prompts.templates import default_templates
 from prompts.tokenizer import ChatTokenizer
 from retrieval.files import write_atomically
+from retrieval.records import Records
+from retrieval.search import Searcher
 from training.cases import load_cases
 from training.collect import collect
 from training.curate import CurateSettings, curate
-from training.dataset import Dataset, Stage, build_dataset, save_dataset
+from training.dataset import Dataset, build_dataset, save_dataset
 from training.encode import encode
 from training.errors import RunError
 from training.evidence import SearchedEvidence
-from training.examples import Counted, ExampleBuilder, Recipe
+from training.examples import ExampleBuilder, Recipe
 from training.gate import Verdict
 from training.held_out import held_out
 from training.lora import Hyperparameters, LoraTrainer, Point
@@ -67,14 +71,18 @@ class Pipeline:
         self.settings = settings
         self.tell = tell
         self.recipe: Recipe = recipe
-        folder = base_folder(settings, base)
+        if base:
+            bot = settings.bot.model_copy(update={"model": base})
+            self.settings = settings.model_copy(update={"bot": bot})
+        self._deployment = settings
+        folder = base_folder(self.settings)
         if folder is None:
             raise ConfigError(
-                f"'{base or settings.bot.model}' is a remote model, which cannot be trained here. Give --base a folder "
+                f"'{self.settings.bot.model}' is a remote model, which cannot be trained here. Give --base a folder "
                 "or a Hugging Face id, or 'local'."
             )
         self.base = folder
-        named = base or settings.bot.model
+        named = self.settings.bot.model
         self.base_model = named if "/" in named and not Path(named).expanduser().is_dir() else folder.name
         self.releases = build_releases(settings)
 
@@ -112,10 +120,9 @@ class Pipeline:
         training = self.settings.training
         found = list(collect(self.settings, logs, self.tell))
         wanted = CurateSettings(languages=tuple(training.languages), replace_pii=training.redact)
-        records = build_records(self.settings)
 
         def name_of(customer_id: str) -> str | None:
-            customer = records.find_customer(customer_id)
+            customer = self.records.find_customer(customer_id)
             return customer.name if customer else None
 
         curated = curate(found, wanted, names_of=name_of, knowledge=self._texts(), progress=self.tell.progress)
@@ -128,23 +135,22 @@ class Pipeline:
             validation=training.validation,
             seed=training.seed,
         )
-        stages = [Stage(s.name, s.left, s.dropped) for s in curated.funnel]
-        for stage in [*stages, *dataset.funnel]:
+        funnel = (*curated.funnel, *dataset.funnel)
+        for stage in funnel:
             self.tell.line(f"{stage.left:>7} {stage.name}" + (f" ({stage.dropped} dropped)" if stage.dropped else ""))
-        return Dataset(dataset.train, dataset.validation, dataset.digest, (*stages, *dataset.funnel))
+        return replace(dataset, funnel=funnel)
 
     def _texts(self) -> list[str]:
         """Return the company's own texts: what stands there is no personal data."""
-        if not self.settings.sources:
+        if not self.settings.sources or self.searcher.state() is None:
             return []
-        searcher = build_searcher(self.settings)
-        return [c.embedded_text for c in searcher.everything("public")] if searcher.state() else []
+        return [c.embedded_text for c in self.searcher.everything("public")]
 
     def _builder(self, stand_ins: Mapping[str, StandIns]) -> ExampleBuilder:
         return ExampleBuilder(
             options(self.settings),
             default_templates(),
-            Counted(self.base),
+            TokenCounter(self.base),
             recipe=self.recipe,
             evidence=self._evidence(),
             stand_ins=stand_ins,
@@ -154,11 +160,9 @@ class Pipeline:
     def _evidence(self) -> SearchedEvidence | None:
         if not self.settings.sources or self.recipe == "closed-book":
             return None
-        records = build_records(self.settings)
-        searcher = build_searcher(self.settings, records)
-        if searcher.state() is None:
+        if self.searcher.state() is None:
             raise RunError("There is no knowledge to build prompts from. Run 'tandem refresh' first.")
-        return SearchedEvidence(searcher, records, self.settings.retrieval.top_k, held_out(self.settings))
+        return SearchedEvidence(self.searcher, self.records, self.settings.retrieval.top_k, held_out(self.settings))
 
     def _general(self) -> Iterator[Any]:
         count = self.settings.training.replay
@@ -168,6 +172,16 @@ class Pipeline:
             yield from general_examples(self.settings, self.base, count, self.tell)
 
     @cached_property
+    def records(self) -> Records:
+        """Return the deployment's customers and tickets."""
+        return build_records(self.settings)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Return the deployment's retrieval."""
+        return build_searcher(self.settings, self.records)
+
+    @cached_property
     def cases(self) -> list[Any]:
         """Read the eval cases that the gate asks, none where none are set."""
         path = self.settings.training.cases
@@ -175,16 +189,38 @@ class Pipeline:
 
     # train
 
+    @cached_property
+    def start(self) -> Release | None:
+        """Return the release that training goes on from; raises NoRelease, and RunError where it cannot."""
+        name = self.settings.training.start
+        if not name:
+            return None
+        release = self.releases.get(name)
+        if release.adapter_sha256 is None or release.base_digest != base_digest(self.base):
+            raise RunError(f"Training cannot go on from '{name}': it is no adapter of {self.base.name}.")
+        return release
+
     def hyperparameters(self) -> Hyperparameters:
         """Take from the settings what training needs."""
         names = Hyperparameters.__slots__
         return Hyperparameters(**{k: v for k, v in self.settings.training.model_dump().items() if k in names})
 
+    def _mixed(self) -> dict[str, Any]:
+        """Say what, beside the hyperparameters, makes this run again."""
+        training = self.settings.training
+        return {"grown": training.grown, "replay": training.replay, "start": training.start}
+
     def _train(self, dataset: Dataset, folder: Path) -> tuple[Path, int]:
         tokenizer = ChatTokenizer(self.base)
         train = [encode(example, tokenizer) for example in dataset.train]
         validation = [encode(example, tokenizer) for example in dataset.validation]
-        trainer = LoraTrainer(self.base, folder / "training", self.hyperparameters(), self._identity(dataset))
+        trainer = LoraTrainer(
+            self.base,
+            folder / "training",
+            self.hyperparameters(),
+            self._identity(dataset),
+            self.start.adapter if self.start else None,
+        )
         last = -1.0
 
         def report(point: Point) -> None:
@@ -198,6 +234,7 @@ class Pipeline:
 
     def _identity(self, dataset: Dataset) -> str:
         parts = [dataset.digest, base_digest(self.base), self.recipe, asdict(self.hyperparameters())]
+        parts.append(self.start and self.start.adapter_sha256)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
     def _folder(self, dataset: Dataset, name: str | None) -> Path:
@@ -253,7 +290,7 @@ class Pipeline:
             adapter_sha256=sha256,
             data_hash=dataset.digest,
             parents=(current.name,) if current else (),
-            settings=run["settings"],
+            settings={**run["settings"], **self._mixed()},
         )
         if folder.name not in self.releases.names():  # a run may be killed between this and the next line
             self.releases.add(release, adapter, templates, write_card(release, None))
@@ -261,7 +298,16 @@ class Pipeline:
         return self.releases.get(release.name)
 
     def _gate(self, release: Release, dataset: Dataset, folder: Path) -> Verdict:
-        verdict = Trial(self.settings, self.releases, self.base, folder, self.tell).of(release, dataset, self.cases)
+        trial = Trial(
+            self.settings,
+            self.releases,
+            self.base,
+            folder,
+            self.tell,
+            searcher=self.searcher,
+            records=self.records,
+        )
+        verdict = trial.of(release, dataset, self.cases)
         content = verdict.as_json()
         write_atomically(folder / "gate.json", json.dumps(content, indent=1))
         gate = {"passed": verdict.passed, "reasons": list(verdict.reasons), "verdict": verdict.verdict}
@@ -271,11 +317,11 @@ class Pipeline:
         return verdict
 
     def _promote(self, release: Release) -> bool:
-        from bot.conversion import converted
-
+        """Promote where the deployment can serve it: with --base, its [bot] model may be another."""
         try:
-            converted(release, self.base, self.settings.bot.engine, self.settings.cache)
+            make_ready(self._deployment, release, self.tell.line)
             self.releases.promote(release.name)
-        except PromotionRefused:
+        except (PromotionRefused, ReleaseError, ConfigError) as error:
+            self.tell.line(str(error))
             return False
         return True

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.answer import SupportBot
-from bot.bootstrap import build_model, build_records, build_release, build_searcher, options
+from bot.bootstrap import build_model, build_release, options
 from bot.models import ChatModel
 from bot.releases import Promoted, Release, Releases, base_digest
 from bot.settings import Settings
@@ -19,6 +19,8 @@ from bot.state import open_state
 from bot.turns import TurnLog
 from bot.values import Mode
 from prompts.templates import default_templates
+from retrieval.records import Records
+from retrieval.search import Searcher
 from training.cases import Case
 from training.dataset import Dataset
 from training.evaluate import Evaluator
@@ -39,9 +41,6 @@ class _Fixed:
     releases: Releases
     promoted_to: Promoted
 
-    def version(self) -> None:
-        """Never change."""
-
     def promoted(self) -> Promoted:
         """Name the one release."""
         return self.promoted_to
@@ -54,11 +53,23 @@ class _Fixed:
 class Trial:
     """Measure a release of one deployment and let the gate judge it."""
 
-    def __init__(self, settings: Settings, releases: Releases, base: Path, folder: Path, tell: Tell) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        releases: Releases,
+        base: Path,
+        folder: Path,
+        tell: Tell,
+        *,
+        searcher: Searcher,
+        records: Records,
+    ) -> None:
         """Take the run's folder; `base` is the base model that the release was trained on."""
         self._settings = settings
         self._releases = releases
         self._base = base
+        self._searcher = searcher
+        self._records = records
         self._folder = folder
         self._tell = tell
         self._evaluations = settings.home / "evaluations"
@@ -66,13 +77,15 @@ class Trial:
     def of(self, release: Release, dataset: Dataset, cases: Sequence[Case]) -> Verdict:
         """Run all trials and judge."""
         parent = self._releases.get(release.parents[0]) if release.parents else None
+        mode: Mode = "hybrid" if release.recipe == "hybrid" else "finetuned"
+        speakers, before = self._speakers(release), self._speakers(parent)
         candidate = current = None
         names: dict[str, str] = {}
         if cases:
-            candidate, names = self._answers(release, release.recipe, cases)
-            current, _ = self._answers(parent, release.recipe, cases)
+            candidate, names = self._answers(release, speakers, mode, cases)
+            current, _ = self._answers(parent, before, mode, cases)
             self._side_by_side(candidate, current)
-        model = build_release(self._settings, release)
+        model = speakers.speaker(mode).model
         forgetting, forgets = self._forgetting(release)
         return judge(
             candidate,
@@ -83,22 +96,21 @@ class Trial:
             forgetting=forgetting,
             forgets=forgets,
             probe=self._probe(model, dataset) if release.recipe == "hybrid" else None,
-            replies=None if cases else self._replies(model, parent, dataset),
+            replies=None if cases else self._replies(model, before.speaker(mode).model, dataset),
         )
 
-    def _answers(self, release: Release | None, recipe: str, cases: Sequence[Case]) -> tuple[Side, dict[str, str]]:
+    def _answers(
+        self, release: Release | None, speakers: Speakers, mode: Mode, cases: Sequence[Case]
+    ) -> tuple[Side, dict[str, str]]:
         """Let a release, or the base model where it is None, answer the cases; finished answers are kept."""
-        mode: Mode = "hybrid" if recipe == "hybrid" else "finetuned"
         name = release.name if release else self._base.name
-        records = build_records(self._settings)
-        searcher = build_searcher(self._settings, records)
-        state = searcher.state()
+        state = self._searcher.state()
         key = f"{[c.model_dump_json() for c in cases]} {name} {release and release.adapter_sha256} {mode}"
         key += f" {state and state.generation} {options(self._settings)} {base_digest(self._base)}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         folder = self._evaluations / f"{name}-{digest}"
         turns = TurnLog(open_state(folder / "turns.sqlite3"))
-        bot = SupportBot(self._speakers(release), searcher, records, turns, options(self._settings))
+        bot = SupportBot(speakers, self._searcher, self._records, turns, options(self._settings))
         evaluator = Evaluator(bot, folder, closing=self._settings.bot.closing)
 
         def progress(_: str, done: int, total: int) -> None:
@@ -144,14 +156,13 @@ class Trial:
             progress=self._tell.progress,
         )
 
-    def _replies(self, model: ChatModel, parent: Release | None, dataset: Dataset) -> Replies | None:
+    def _replies(self, model: ChatModel, before: ChatModel, dataset: Dataset) -> Replies | None:
         """Compare replies to unseen questions with what was written in the logs (chrF: Popovic, 2015)."""
         from sacrebleu.metrics import CHRF
 
         chosen = dataset.validation[:_REPLIES]
         if not chosen:
             return None
-        before = build_release(self._settings, parent) if parent else build_model(self._settings)
         sampling = options(self._settings).sampling
         wanted = [[e.answer for e in chosen]]
         said: list[list[str]] = [[], []]

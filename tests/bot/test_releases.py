@@ -61,14 +61,6 @@ def test_without_a_folder_there_are_none(releases: Releases) -> None:
     assert releases.names() == [] and releases.promoted() == Promoted()
 
 
-def test_no_shipped_release_is_read_from_the_working_folder(
-    releases: Releases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add(releases, "one")
-    monkeypatch.chdir(releases.folder / "one")  # whose release.json is none that was shipped
-    assert Releases(tmp_path / "elsewhere", Path()).names() == []
-
-
 @pytest.mark.parametrize("name", ["", ".", "..", ".x", "a/b", "../x", "a b", "x" * 65, "ü", "-x", "a\n"])
 def test_what_is_no_name(releases: Releases, name: str) -> None:
     with pytest.raises(ConfigError, match="is no name of a release"):

@@ -115,9 +115,16 @@ def test_a_follow_up_is_searched_with_the_questions_before_it(shared: World) -> 
     assert "Refund time" in titles(after, 5) and "Refund time" not in titles(alone, 5)
 
 
-def test_a_new_topic_is_not_misled_by_the_questions_before_it(shared: World) -> None:
+def test_a_follow_up_is_searched_with_the_answer_before_it(shared: World) -> None:
+    reply = "You get your refund after five working days."
+    alone, after = (shared.search("And how long?", earlier=["Hm?"], reply=r, top_k=40) for r in ("", reply))
+    assert "Refund time" in titles(after, 5) and "Refund time" not in titles(alone, 5)
+
+
+def test_a_new_topic_is_not_misled_by_what_was_said_before_it(shared: World) -> None:
     question = "When do I get my refund, after how many working days?"
-    after = shared.search(question, earlier=["Where is the calendar?", "And the chart?"])
+    said = ["Where is the calendar?", "And the chart?"]
+    after = shared.search(question, earlier=said, reply="The chart is under Insights.")
     assert titles(after, 1) == titles(shared.search(question), 1) == ["Refund time"]
 
 

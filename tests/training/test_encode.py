@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import weights
+from bot.models.local import TokenCounter
 from prompts.build import build_messages
 from prompts.messages import Message
 from prompts.render import render
 from prompts.tokenizer import ChatTokenizer
 from tests.prompts.samples import CHUNKS, CUSTOMER, HISTORY, SLOTS
 from training.encode import _WORTH, Encoded, Pack, encode, pack
-from training.examples import Counted, Example
+from training.examples import Example
 
 MESSAGES = build_messages("And as CSV?", CHUNKS, CUSTOMER, HISTORY, slots=SLOTS).messages
 ANSWERS = [
@@ -66,7 +67,7 @@ def test_any_text_can_be_an_answer(smollm: ChatTokenizer, answer: str) -> None:
 
 
 def test_prompts_are_counted_as_they_are_encoded(smollm: ChatTokenizer) -> None:
-    counted = Counted(weights.chat_model_folder())
+    counted = TokenCounter(weights.chat_model_folder())
     assert counted.count_tokens(MESSAGES) == len(smollm.encode_messages(MESSAGES))
     assert counted.name and counted.context_tokens >= 2048
 

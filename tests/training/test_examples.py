@@ -218,10 +218,10 @@ def test_the_document_that_holds_the_answer_is_shown_where_the_search_misses_it(
 def test_gold_documents_take_the_last_places_and_no_more(small: World) -> None:
     for top_k in (1, 2, 3, 4):
         found = evidence(small, top_k=top_k)
-        searched, _ = found.show(QUESTION, (), None, (), "")
+        searched, _ = found.show(QUESTION, (), "", None, (), "")
         assert len(searched) == top_k
         gold = [f"help/{name}" for name in ("password.md", "webhooks.md")][:top_k]
-        chunks, _ = found.show(QUESTION, (), None, gold, PASSWORD)
+        chunks, _ = found.show(QUESTION, (), "", None, gold, PASSWORD)
         names = [f"{chunk.source}/{chunk.document}" for chunk in chunks]
         assert len(set(names)) == len(names) == top_k
         missing = [name for name in gold if name not in {f"{c.source}/{c.document}" for c in searched}]
@@ -230,26 +230,26 @@ def test_gold_documents_take_the_last_places_and_no_more(small: World) -> None:
 
 def test_more_gold_documents_than_places(small: World) -> None:
     gold = [f"help/{name}" for name in ("password.md", "webhooks.md", "prices.md")]
-    chunks, _ = evidence(small, top_k=1).show(QUESTION, (), None, gold, PASSWORD)
+    chunks, _ = evidence(small, top_k=1).show(QUESTION, (), "", None, gold, PASSWORD)
     assert len(chunks) == 1
 
 
 def test_a_gold_document_named_twice_is_shown_once(small: World) -> None:
     found = evidence(small, top_k=2)
-    assert "webhooks.md" not in [chunk.document for chunk in found.show(QUESTION, (), None, (), "")[0]]
-    chunks, _ = found.show(QUESTION, (), None, ("help/webhooks.md",) * 2, "A signature.")
+    assert "webhooks.md" not in [chunk.document for chunk in found.show(QUESTION, (), "", None, (), "")[0]]
+    chunks, _ = found.show(QUESTION, (), "", None, ("help/webhooks.md",) * 2, "A signature.")
     assert [chunk.document for chunk in chunks] == ["export.md", "webhooks.md"]
 
 
 def test_a_document_that_is_gone_changes_nothing(small: World) -> None:
     found = evidence(small)
-    assert found.show(QUESTION, (), None, ("help/gone.md", "staff/discounts.md"), "") == found.show(
+    assert found.show(QUESTION, (), "", None, ("help/gone.md", "staff/discounts.md"), "") == found.show(
         QUESTION, (), None, (), ""
     )
 
 
 def test_a_question_that_cannot_be_searched_shows_nothing_but_the_record(small: World) -> None:
-    chunks, record = evidence(small).show("x" * 5000, (), ADA, (), "")
+    chunks, record = evidence(small).show("x" * 5000, (), "", ADA, (), "")
     assert chunks == [] and record is not None and (record.name, record.tickets) == ("Ada Byron", ())
 
 

@@ -162,7 +162,7 @@ def test_layers_that_are_not_plain_stay_as_they_are(torch: Any, fast: Any, base:
 
 @pytest.fixture
 def trainer(torch: Any, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoraTrainer:
-    monkeypatch.setattr("training.lora._computes_bf16", lambda: False)
+    monkeypatch.setattr("training.lora.computes_bf16", lambda: False)
     made = LoraTrainer(base, tmp_path / "run", SETTINGS, "x")
     torch.manual_seed(3)
     made._prepare()

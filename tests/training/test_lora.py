@@ -22,7 +22,7 @@ import pytest
 from tests.bot.tiny_model import tiny_base
 from training.encode import Encoded, Pack, pack
 from training.errors import RunError
-from training.lora import Hyperparameters, LoraTrainer, Point, _layout, _schedule, curve
+from training.lora import Hyperparameters, LoraTrainer, Point, _schedule, curve, layout_of
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = Hyperparameters(
@@ -109,7 +109,7 @@ def test_the_learning_rate_rises_and_falls() -> None:
 
 def test_each_branch_goes_on_from_the_prefix_and_predicts_its_answer() -> None:
     one = Pack((10, 11, 12), ((20, 21, 22), (30, 31, 32, 33)), (2, 1))
-    positions, predicting, wanted = _layout(one)
+    positions, predicting, wanted = layout_of(one)
     assert positions == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6]
     assert wanted == [22, 31, 32, 33]
     ids = [*one.prefix, *one.branches[0], *one.branches[1]]

@@ -176,15 +176,15 @@ def answered(n: int, action: str = "answer", text: str = f"Yes: red. [1]\n\n{CLO
 
 def test_measure_counts_each_case_where_it_belongs() -> None:
     failed = Result(case(id="c9", facts=("red",), documents=("help/a.md",)), error="broken")
-    no_answer = case(id="c5", answerable=False)
+    none, other, third = (case(id=f"c{n}", answerable=False) for n in (5, 6, 7))
     results = [
         answered(1),
         answered(2, documents=("help/x.md", "help/a.md")),
         answered(3, documents=(), text=f"Blue, says [1].\n\n{CLOSING}"),
         answered(4, "decline", "I do not know. Who would?", documents=()),
-        Result(no_answer, text="I do not know. Who would?", action="decline", first_token_ms=30.0, total_ms=40.0),
-        Result(no_answer, text="Yes.", action="answer", first_token_ms=30.0, total_ms=40.0),
-        Result(no_answer, error="broken"),
+        Result(none, text="I do not know. Who would?", action="decline", first_token_ms=30.0, total_ms=40.0),
+        Result(other, text="Yes.", action="answer", first_token_ms=30.0, total_ms=40.0),
+        Result(third, error="broken"),
         failed,
     ]
     metrics = measure(results, closing=CLOSING, first_names={})
