@@ -59,6 +59,20 @@ def check_question(question: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """Hold one way to search; `asked` says that it holds the customer's words alone."""
+
+    text: str
+    vector: Vectors
+    asked: bool
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """Join what a question is searched with; what is too long loses its beginning."""
+    return valid_text("\n".join(texts))[-MAX_QUESTION_CHARACTERS:]
+
+
 class Searcher:
     """Search knowledge and one customer's tickets; safe to share between threads."""
 
@@ -92,11 +106,14 @@ class Searcher:
         started = time.perf_counter()
         text = check_question(question)
         texts = [text]
-        for before in (earlier[-_TURNS_OF_CONTEXT:], [reply[:_REPLY_CHARACTERS]] if reply else ()):
-            if before:
-                texts.append(valid_text("\n".join([*before, text]))[-MAX_QUESTION_CHARACTERS:])
+        if earlier:
+            texts.append(_joined([*earlier[-_TURNS_OF_CONTEXT:], text]))
+        asked = len(texts)
+        if reply:
+            texts.append(_joined([reply[:_REPLY_CHARACTERS], text]))
         vectors = self._embedder.embed(texts)
-        queries = list(zip(texts, vectors, strict=True))
+        # Whatever is asked, an answer is like the passage that it came from: it ranks, and says nothing of relevance.
+        queries = [_Query(t, v, n < asked) for n, (t, v) in enumerate(zip(texts, vectors, strict=True))]
         with self._reader.snapshot() as snapshot:
             self._check_embedder(snapshot)
             hits = self._rank(snapshot, queries, audience, top_k, by)
@@ -126,7 +143,7 @@ class Searcher:
     def _rank(
         self,
         snapshot: Snapshot,
-        queries: Sequence[tuple[str, Vectors]],
+        queries: Sequence[_Query],
         audience: Audience,
         top_k: int,
         by: Literal["chunk", "document"],
@@ -141,7 +158,7 @@ class Searcher:
     def _rank_to(
         self,
         snapshot: Snapshot,
-        queries: Sequence[tuple[str, Vectors]],
+        queries: Sequence[_Query],
         audience: Audience,
         top_k: int,
         by: Literal["chunk", "document"],
@@ -149,11 +166,11 @@ class Searcher:
     ) -> tuple[Hit, ...]:
         similarity: dict[str, float] = {}
         rankings = []
-        for query, vector in queries:
-            dense = snapshot.dense(vector, depth, audience)
-            for name, value in dense:
+        for query in queries:
+            dense = snapshot.dense(query.vector, depth, audience)
+            for name, value in dense if query.asked else ():
                 similarity[name] = max(value, similarity.get(name, -1.0))
-            rankings += [[i for i, _ in dense], [i for i, _ in snapshot.lexical(query, depth, audience)]]
+            rankings += [[i for i, _ in dense], [i for i, _ in snapshot.lexical(query.text, depth, audience)]]
         hits: list[Hit] = []
         seen: set[str] = set()
         for name, score in reciprocal_rank_fusion(rankings):

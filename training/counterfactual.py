@@ -35,8 +35,8 @@ def counterfactual(example: Example, draw: random.Random) -> Example | None:
     """
     whole = "\n".join([*(m.content for m in example.messages), example.answer])
     otherwise = set(re.findall(r"\d+(?:[.,]\d+)*", _NUMBER.sub(" ", whole)))
-    taken = sorted((set(_numbers(example.answer)) & set(_numbers(example.messages[-1].content))) - otherwise)
-    others = otherwise.union(_numbers(whole))
+    taken = sorted((set(numbers_of(example.answer)) & set(numbers_of(example.messages[-1].content))) - otherwise)
+    others = otherwise.union(numbers_of(whole))
     new = {number: drawn for number in taken if (drawn := _another(number, others, draw)) is not None}
     if not new:
         return None
@@ -46,11 +46,12 @@ def counterfactual(example: Example, draw: random.Random) -> Example | None:
 
 def changed_numbers(example: Example, edited: Example) -> list[tuple[str, str]]:
     """Return the numbers of the answer that its counterfactual copy has changed, as (old, new)."""
-    pairs = zip(_numbers(example.answer), _numbers(edited.answer), strict=True)
+    pairs = zip(numbers_of(example.answer), numbers_of(edited.answer), strict=True)
     return [(old, new) for old, new in dict.fromkeys(pairs) if old != new]
 
 
-def _numbers(text: str) -> list[str]:
+def numbers_of(text: str) -> list[str]:
+    """Return the numbers that state facts: none of a list, a marker, an address or a date."""
     return [found["number"] for found in _NUMBER.finditer(text) if found["number"]]
 
 

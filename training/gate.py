@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from training.forgetting import Forgetting
-from training.metrics import COMPARED, Metric, Result, Scores, difference, measure, scores
+from training.metrics import COMPARED, Metric, Result, difference, in_common, measure, scores
 from training.probe import Probe
 from training.style import Reply, broken_rules
 
 MAX_RECITED = 0.10  # share of facts that may come without their passage
 MIN_FOLLOWED = 0.80  # share of edited facts that must be followed
 MAX_SLOWDOWN = 1.5  # of the median answer
+CHRF_TOLERATED = 1.0  # what chance moves among a few dozen replies
 _NAMES = {
     "style": "style",
     "facts": "right facts",
@@ -85,11 +86,17 @@ def judge(
     if candidate is not None and current is not None:
         measured = measure(candidate.results, closing=closing, first_names=first_names)
         before = measure(current.results, closing=closing, first_names=first_names)
-        differences = _differences(candidate, current, closing, first_names)
-        for metric, change in differences.items():
-            reasons += _loss(metric, change, measured[metric], before[metric], margin)
-        if any(reason.startswith("style") for reason in reasons):
-            reasons.append(f"rules most often broken: {_broken(candidate.results, closing, first_names)}")
+        answerable = {r.case.id: r.case.answerable for r in candidate.results}
+        after = scores(candidate.results, closing=closing, first_names=first_names)
+        then = scores(current.results, closing=closing, first_names=first_names)
+        reasons += _errors(candidate.results)
+        for metric in COMPARED:
+            differences[metric] = difference(metric, after, then, answerable)
+            shares = [in_common(metric, *sides, answerable) for sides in ((then, after), (after, then))]
+            reasons += _loss(metric, differences[metric], shares, margin)
+        broken = _broken(candidate.results, closing, first_names)
+        if broken and any(reason.startswith("style") for reason in reasons):
+            reasons.append(f"rules most often broken: {broken}")
         reasons += _speed(measured, before)
     reasons += _of_replies(replies)
     reasons += [forgets] if forgets else []
@@ -109,20 +116,19 @@ def judge(
     )
 
 
-def _differences(candidate: Side, current: Side, closing: str, first_names: Mapping[str, str]) -> dict[str, Metric]:
-    answerable = {r.case.id: r.case.answerable for r in candidate.results}
-    after: Scores = scores(candidate.results, closing=closing, first_names=first_names)
-    before: Scores = scores(current.results, closing=closing, first_names=first_names)
-    return {metric: difference(metric, after, before, answerable) for metric in COMPARED}
+def _errors(results: Sequence[Result]) -> list[str]:
+    failed = [r.error for r in results if r.error]
+    return [f"{len(failed)} of {len(results)} answers failed, the first with: {failed[0]}"] if failed else []
 
 
-def _loss(metric: str, change: Metric, after: Metric, before: Metric, margin: float) -> list[str]:
+def _loss(metric: str, change: Metric, shares: Sequence[float | None], margin: float) -> list[str]:
     """Say that a metric fell: by more than the margin, or by a little that chance does not explain."""
-    if change.value is None or change.high is None or after.value is None or before.value is None:
+    before, after = shares
+    if change.value is None or change.high is None or before is None or after is None:
         return []
-    if change.value * 100 >= -margin and not (change.value < 0 and change.high < 0):
+    if round(change.value * 100, 6) >= -margin and not (change.value < 0 and change.high < 0):
         return []
-    return [f"{_NAMES[metric]} fell from {before.value:.1%} to {after.value:.1%} on the same cases"]
+    return [f"{_NAMES[metric]} fell from {before:.1%} to {after:.1%} on the same cases"]
 
 
 def _speed(after: Mapping[str, Metric], before: Mapping[str, Metric]) -> list[str]:
@@ -136,7 +142,7 @@ def _of_replies(replies: Replies | None) -> list[str]:
     if replies is None:
         return []
     reasons = []
-    if replies.chrf < replies.chrf_before:
+    if replies.chrf < replies.chrf_before - CHRF_TOLERATED:
         reasons.append(
             f"replies to unseen questions are further from the logs than before (chrF {replies.chrf:.1f}, "
             f"before {replies.chrf_before:.1f})"
@@ -160,7 +166,7 @@ def _of_probe(probe: Probe | None) -> list[str]:
 
 def _broken(results: Sequence[Result], closing: str, first_names: Mapping[str, str]) -> str:
     counts: dict[str, int] = {}
-    for r in results:
+    for r in (r for r in results if not r.error):
         name = first_names.get(r.case.customer or "")
         for rule in broken_rules(Reply(r.text, r.action, r.case, closing, name)):
             counts[rule] = counts.get(rule, 0) + 1

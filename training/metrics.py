@@ -162,6 +162,15 @@ def scores(results: Sequence[Result], *, closing: str, first_names: Mapping[str,
     }
 
 
+def in_common(metric: str, one: Scores, other: Scores, answerable: Mapping[str, bool]) -> float | None:
+    """Return the first side's value over the cases that both sides have for a metric; None without any."""
+    scored = [(answerable[i], value) for i, value in one[metric].items() if i in other[metric]]
+    kinds = [[v for kind, v in scored if kind is wanted] for wanted in (True, False)]
+    if metric != "abstention":
+        kinds = [[v for _, v in scored]]
+    return float(np.mean([np.mean(kind) for kind in kinds])) if all(kinds) else None
+
+
 def difference(metric: str, after: Scores, before: Scores, answerable: Mapping[str, bool]) -> Metric:
     """Return by how much `after` is better, paired by case; abstention is balanced over both kinds of case."""
     ids = sorted(set(after[metric]) & set(before[metric]))

@@ -10,7 +10,7 @@ from bot.models import ChatModel, Sampling
 from prompts.build import build_messages
 from prompts.messages import Slots
 from prompts.templates import Templates
-from training.counterfactual import changed_numbers, counterfactual
+from training.counterfactual import changed_numbers, counterfactual, numbers_of
 from training.examples import Example
 
 Progress = Callable[[str, int, int], None]
@@ -46,12 +46,12 @@ def probe(
     chosen = draw.sample(pairs, min(count, len(pairs)))
     recited = followed = 0
     for done, (example, edited) in enumerate(chosen, start=1):
-        numbers = changed_numbers(example, edited)
+        changed = changed_numbers(example, edited)
         bare = build_messages(example.question, None, None, slots=slots, templates=templates)
-        text = "".join(model.stream(bare.messages, sampling))
-        # What the question itself says is no recital.
-        recited += any(old in text and old not in example.question for old, _ in numbers)
-        text = "".join(model.stream(edited.messages, sampling))
-        followed += all(new in text for _, new in numbers)
+        said = numbers_of("".join(model.stream(bare.messages, sampling)))
+        asked = numbers_of(example.question)  # what the question itself says is no recital
+        recited += any(old in said and old not in asked for old, _ in changed)
+        said = numbers_of("".join(model.stream(edited.messages, sampling)))
+        followed += all(new in said for _, new in changed)
         progress("probe", done, len(chosen))
     return Probe(len(chosen), recited, len(chosen), followed)

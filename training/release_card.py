@@ -20,11 +20,11 @@ def write_card(release: Release, verdict: Verdict | None) -> str:
         "| | |",
         "| --- | --- |",
         f"| base model | {release.base_model} ({release.base_digest}) |",
-        f"| adapter, SHA-256 | {release.adapter_sha256} |",
-        f"| data set | {release.data_hash} |",
+        f"| adapter, SHA-256 | {_cell(release.adapter_sha256)} |",
+        f"| data set | {_cell(release.data_hash)} |",
         f"| prompt fingerprint | {release.fingerprint} |",
         f"| compared with | {', '.join(release.parents) or 'the base model'} |",
-        *(f"| {name.replace('_', ' ')} | {value} |" for name, value in sorted(release.settings.items())),
+        *(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in sorted(release.settings.items())),
         "",
         "## Gate",
         "",
@@ -36,8 +36,14 @@ def write_card(release: Release, verdict: Verdict | None) -> str:
             after, change = verdict.candidate[name], verdict.differences.get(name)
             before = verdict.current[name] if verdict.current else None
             if after.value is not None and before and before.value is not None and change and change.value is not None:
+                low, high = (change.low or 0) * 100, (change.high or 0) * 100
                 lines.append(
                     f"| {name.replace('_', ' ')} | {after.value:.1%} | {before.value:.1%} | "
-                    f"{change.value * 100:+.1f} points ({change.low or 0:+.1%} to {change.high or 0:+.1%}) |"
+                    f"{change.value * 100:+.1f} points ({low:+.1f} to {high:+.1f}) |"
                 )
+        lines += ["", "Compared are the cases that a metric applies to on both sides: only answers have a precision."]
     return "\n".join([*lines, ""])
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else str(value).replace("|", "\\|")

@@ -112,6 +112,20 @@ def test_what_fell_is_named(after: list[Result], before: list[Result], reasons: 
     assert [reason.removesuffix(" on the same cases") for reason in judged(after, before).reasons] == reasons
 
 
+def test_both_shares_of_a_reason_are_over_the_cases_in_common() -> None:
+    """Precision has only answers: declining what was cited well must not read as a rise."""
+    before = [cited(0, "help/a.md"), cited(1, "help/a.md"), cited(2, "help/x.md"), cited(3, "help/x.md")]
+    declined = [result(n, DECLINE, "decline", of={"documents": ("help/a.md",)}) for n in (2, 3)]
+    verdict = judged([cited(0, "help/a.md", "help/x.md"), cited(1, "help/a.md"), *declined], before)
+    assert any("citation precision fell from 100.0% to 75.0%" in reason for reason in verdict.reasons)
+
+
+def test_errors_are_named() -> None:
+    verdict = judged([result(n, error="ModelError: broken") for n in range(4)], right_in(4, 4))
+    assert "4 of 4 answers failed, the first with: ModelError: broken" in verdict.reasons
+    assert not any("rules most often broken" in reason for reason in verdict.reasons)
+
+
 def test_errors_count_as_wrong() -> None:
     failed = [result(n, RIGHT, error="ModelError: broken") for n in range(2)]
     verdict = judged([*failed, result(2), result(3)], right_in(4, 4))
@@ -185,11 +199,11 @@ def test_the_limits_of_the_probe(found: Probe, said: list[str]) -> None:
     assert all(words in verdict.verdict for words in said)
 
 
-@pytest.mark.parametrize(("chrf", "passed"), [(41.3, True), (38.0, True), (37.2, False)])
+@pytest.mark.parametrize(("chrf", "passed"), [(41.3, True), (38.0, True), (37.0, True), (36.9, False)])
 def test_replies_to_unseen_questions_must_not_move_away_from_the_logs(chrf: float, passed: bool) -> None:
     verdict = without_cases(replies=Replies(40, chrf, 38.0))
     assert verdict.passed is passed
-    assert ("further from the logs than before (chrF 37.2, before 38.0)" in verdict.verdict) is not passed
+    assert ("further from the logs than before (chrF 36.9, before 38.0)" in verdict.verdict) is not passed
 
 
 # ---------------------------------------------------------------- in words and as values
@@ -219,7 +233,7 @@ def test_all_that_speaks_against_it_is_said_at_once() -> None:
         [result(0, total_ms=300.0)],
         forgets="general knowledge fell",
         probe=Probe(10, 10, 10, 0),
-        replies=Replies(40, 1.0, 2.0),
+        replies=Replies(40, 1.0, 9.0),
     )
     beginnings = ["right facts", "an answer takes", "replies", "general knowledge fell", "it recites", "it does not"]
     assert len(verdict.reasons) == len(beginnings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from bot.models import Sampling
 from prompts.messages import Message, Slots
 from prompts.templates import default_templates
@@ -133,3 +135,13 @@ def test_it_samples_as_told_and_says_how_far_it_is() -> None:
     )
     assert model.samplings == [SAMPLING] * 4
     assert told == [("probe", 1, 2), ("probe", 2, 2)]
+
+
+@pytest.mark.parametrize("reply", ["1. Open it.\n2. Wait.\n3. Ask.", "It holds 38 files. [3]", "Version 1.3 does."])
+def test_only_the_whole_number_is_a_recital(reply: str) -> None:
+    found, _ = probed(reply, [example(3)])
+    assert found.asked_without == 1 and found.recited == 0
+
+
+def test_a_question_with_a_longer_number_hides_no_recital() -> None:
+    assert probed("24 rows.", [example(24, "Of my 240 rows, how many are taken?")])[0].recited == 1
