@@ -19,6 +19,8 @@ from training.errors import NoExamples
 from training.examples import Example, ExampleBuilder
 from training.overlap import Questions
 
+_COMPANIES = 10  # from so many on, whole companies are held out
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -43,12 +45,15 @@ def build_dataset(
     """Make the data set; raises NoExamples where nothing is left.
 
     `cases` are the questions of the evaluation, whose near-duplicates are left out. `general` joins the training
-    part as it is. A conversation's examples are all on one side of the split.
+    part as it is. A conversation's examples are all on one side of the split, and where there are many companies,
+    all of a company's: one that is trained on tells nothing of how strangers are answered.
     """
     draw = random.Random(seed)  # reproducible on purpose
     found: list[Example] = []
     outcomes: Counter[str] = Counter()
+    group: dict[str, str] = {}
     for conversation in conversations:
+        group[conversation.conversation_id] = conversation.company or conversation.conversation_id
         for example, outcome in builder.examples(conversation):
             outcomes[outcome] += 1
             if example is not None:
@@ -65,16 +70,29 @@ def build_dataset(
             f"Nothing is left to train on: of {sum(outcomes.values())} replies {outcomes['unsupported']} state facts "
             "that today's knowledge does not support. Import more conversations, or use --recipe closed-book."
         )
-    names = sorted({e.conversation for e in kept})
-    held_out = set(draw.sample(names, round(len(names) * validation))) if len(names) > 1 else set()
-    train = [e for e in kept if e.conversation not in held_out]
+    if len(set(group.values())) < _COMPANIES:
+        group = {name: name for name in group}
+    held_out = _held_out([group[e.conversation] for e in kept], validation, draw)
+    train = [e for e in kept if group[e.conversation] not in held_out]
     searched = [e for e in train if builder.searched(e)]
     copied = [c for e in searched if draw.random() < copies and (c := counterfactual(e, draw)) is not None]
     funnel.append(Stage("with counterfactual copies", len(kept) + len(copied), 0))
     funnel.append(Stage("with general answers", len(kept) + len(copied) + len(general), 0))
     train = [*train, *copied, *general]
-    rest = tuple(e for e in kept if e.conversation in held_out)
+    rest = tuple(e for e in kept if group[e.conversation] in held_out)
     return Dataset(tuple(train), rest, _digest([*train, *rest]), tuple(funnel))
+
+
+def _held_out(groups: Sequence[str], share: float, draw: random.Random) -> set[str]:
+    """Draw groups until they hold `share` of the examples; never all of them."""
+    counts = Counter(groups)
+    names = draw.sample(sorted(counts), len(counts))
+    chosen: set[str] = set()
+    for name in names[:-1]:
+        if sum(counts[n] for n in chosen) >= round(len(groups) * share):
+            break
+        chosen.add(name)
+    return chosen
 
 
 def save_dataset(path: Path, dataset: Dataset) -> None:
