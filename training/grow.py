@@ -31,7 +31,7 @@ _FOLLOWED = 0.35  # share of the conversations that go on where the company has 
 # so the order is evidence. Measured on the worked example's cases: .51 first, .64 within two, .73 within four.
 _PLACES = (0.60, 0.18, 0.12, 0.10)
 _CHARACTERS = 2400  # of all passages together, so that none has to be dropped for the prompt's budget
-_KINDS = ("asked",) * 12 + ("absent",) * 2 + ("unanswerable",) * 2 + ("record", "by", "ambiguous", "ticket")
+_KINDS = ("asked",) * 12 + ("absent",) * 3 + ("unanswerable",) * 2 + ("record", "by", "ambiguous", "ticket")
 _BRANCHES = 8  # customers in a scene
 _KNOWN = 0.6  # share of customers with a record
 _NAMES = """Ada Lind|Adrian Kovacs|Aisha Rahman|Amir Haddad|Ana Ribeiro|Anton Berg|Beatrix Noll|Ben Ashworth|
@@ -61,9 +61,20 @@ _ABSENT = (
     "Our documentation does not say. Would you like a colleague to look into it?",
 )
 _SMALL_TALK = (
-    (("hi", "Hello!", "hey there", "Good morning", "hello, anyone there?"), "How can I help you today?"),
-    (("thanks!", "Thank you, that helped", "great, thx", "perfect, thank you so much"), "You are welcome. {closing}"),
-    (("bye", "that's all, have a nice day", "ok thanks, bye"), "Thank you for writing to us. Have a good day!"),
+    (
+        "hi|Hello!|hey there|Good morning|hello, anyone there?|hey|Good evening|Hi, can somebody help me?|hello there"
+        "|hi, quick question|Good afternoon!|helloo|Hey, is this support?|Hi team|hello, I need some help".split("|"),
+        "How can I help you today?",
+    ),
+    (
+        "thanks!|Thank you, that helped|great, thx|perfect, thank you so much|ok thanks|cheers, that did it|Thank you!"
+        "|super, thanks a lot|that works, thank you|awesome thx|Thanks for the quick answer".split("|"),
+        "You are welcome. {closing}",
+    ),
+    (
+        "bye|that's all, have a nice day|ok thanks, bye|No, that was all.|nothing else, goodbye|See you!".split("|"),
+        "Thank you for writing to us. Have a good day!",
+    ),
 )
 
 
