@@ -19,6 +19,10 @@ _REFUSES = re.compile(
     r"|unable to (?:find|answer|help)|nothing (?:in|about))\b",
     re.IGNORECASE,
 )
+# To offer a person is how a decline ends.
+_OFFERS = re.compile(
+    r"\b(?:pass (?:you|this|it) on|hand (?:you|this|it) over|put you through|colleague (?:to )?look)\b[^.!]*\?\s*$"
+)
 _DANGLING = re.compile(r"(?:\s*(?:[^\n]*:|\d{1,2}[.)]|[-*]))+\s*$")  # announces what was left out
 _TERMINAL = re.compile(r"[.!?:)\]\"*|`]\s*$")
 
@@ -97,7 +101,7 @@ class Verifier:
 
     def _judge(self, unit: str) -> str:
         plain = strip_markers(unit)
-        refuses = bool(_REFUSES.search(plain))
+        refuses = bool(_REFUSES.search(plain) or _OFFERS.search(plain))
         if self._grounding is None:  # nothing is checked where the weights are all the evidence there is
             self.supported = self.supported or not refuses
             self.refused = self.refused or refuses

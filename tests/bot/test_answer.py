@@ -146,6 +146,24 @@ def test_follow_up_where_the_model_asks_back(bot_with: BotWith) -> None:
     assert (answer.action, answer.text) == ("follow_up", "Which plan are you asking about?")
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Hi,\n\nThat is about prices. Would you like me to pass you on to a colleague?",
+        "May I pass this on to a person who knows?",
+        "Shall a colleague look into it?",
+    ],
+)
+def test_to_offer_a_person_is_a_decline_in_the_companys_words(bot_with: BotWith, reply: str) -> None:
+    answer = reply_of(bot_with, reply)
+    assert (answer.action, answer.text) == ("decline", SLOTS.decline)
+
+
+def test_a_question_about_colleagues_is_one_back(bot_with: BotWith) -> None:
+    reply = "Which plan is your colleague on?"
+    assert reply_of(bot_with, reply).action == "follow_up"
+
+
 def test_handoff_where_a_person_is_asked_for(bot_with: BotWith) -> None:
     model = ScriptedModel(PRO)
     answer = bot_with(model).answer("Let me talk to a human.")
