@@ -49,10 +49,14 @@ class Chunk:
     updated: str | None = None
 
     @property
+    def head(self) -> str:
+        """Join title and heading."""
+        return " > ".join(part for part in (self.title, self.heading) if part)
+
+    @property
     def embedded_text(self) -> str:
         """Put title and heading before the text; this is what both indexes see."""
-        head = " > ".join(part for part in (self.title, self.heading) if part)
-        return f"{head}\n{self.text}" if head else self.text
+        return f"{self.head}\n{self.text}" if self.head else self.text
 
     @property
     def content_digest(self) -> str:

@@ -3,7 +3,7 @@
 knowledge/
 published.json            {"current": "g000002", "history": ["g000001", "g000002"]}; replaced in one step
 embeddings.sqlite3        vectors by content
-generations/g000002/      manifest.json  documents.jsonl  chunks.jsonl  chroma/  lexical-public/  lexical-all/
+generations/g000002/      manifest.json  documents.jsonl  chunks.jsonl  chroma/  sentences/  lexical-{public,all}/
 generations/.building-*   what a killed refresh left; the next one removes it
 """
 
@@ -23,9 +23,10 @@ from retrieval.embedders import Vectors
 from retrieval.errors import GenerationError, NoGeneration
 from retrieval.files import sync_folder, write_atomically
 from retrieval.lexical import LexicalIndex
+from retrieval.sentences import SentenceTable
 from retrieval.store import DenseStore
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,14 @@ class Generations:
         chunks: Sequence[Chunk],
         vectors: Vectors,
         *,
+        sentences: tuple[Sequence[int], Vectors],
         embedder: str,
         chunking: str,
     ) -> Manifest:
-        """Write a new generation beside the others; it is complete on return, and not yet current."""
+        """Write a new generation beside the others; it is complete on return, and not yet current.
+
+        `sentences` holds how many each chunk has, and the vectors of all.
+        """
         state = self.published()
         manifest = Manifest(
             generation=self._next_name(),
@@ -130,6 +135,7 @@ class Generations:
         _write_lines(building / "documents.jsonl", [_document_row(document) for document in documents])
         _write_lines(building / "chunks.jsonl", [asdict(chunk) for chunk in chunks])
         DenseStore.build(building / "chroma", chunks, vectors)
+        SentenceTable.build(building / "sentences", *sentences)
         public = [chunk for chunk in chunks if chunk.audience == "public"]
         _build_lexical(building / "lexical-public", public)
         _build_lexical(building / "lexical-all", chunks)

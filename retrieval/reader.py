@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from retrieval.documents import Audience, Chunk
@@ -11,6 +11,7 @@ from retrieval.embedders import Vectors
 from retrieval.errors import GenerationError
 from retrieval.generations import Generations, Manifest
 from retrieval.lexical import LexicalIndex
+from retrieval.sentences import SentenceTable
 from retrieval.store import DenseStore
 
 
@@ -30,6 +31,7 @@ class Snapshot:
             }
         except OSError as error:
             raise GenerationError(f"Generation '{generation}' is damaged: {error}") from error
+        self._sentences = SentenceTable(folder / "sentences", list(self.chunks))
         self._dense = DenseStore(folder / "chroma")
         self.users = 0
 
@@ -40,6 +42,10 @@ class Snapshot:
     def lexical(self, question: str, k: int, audience: Audience) -> list[tuple[str, float]]:
         """Rank by BM25 what this audience may see; see LexicalIndex.search."""
         return self._lexical[audience].search(question, k)
+
+    def closeness(self, chunks: Sequence[str], questions: Vectors) -> list[float]:
+        """Return how close each chunk's closest sentence is; see SentenceTable.closeness."""
+        return self._sentences.closeness(chunks, questions)
 
     def close(self) -> None:
         """Release the generation's files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from retrieval.errors import GenerationError, RefreshRefused, RefreshRunning, So
 from retrieval.generations import Generations
 from retrieval.loaders import load_source
 from retrieval.reader import Snapshot
+from retrieval.sentences import sentences_of
 from retrieval.settings import RetrievalSettings, SourceSettings
 
 log = logging.getLogger(__name__)
@@ -194,10 +196,21 @@ class Refresher:
                 [(chunk.content_digest, chunk.embedded_text) for chunk in chunks],
                 lambda done, total: progress("chunks", done, total),
             )
+            texts = [sentences_of(chunk) for chunk in chunks]
+            sentences, _ = cache.embed(
+                self._embedder,
+                [(hashlib.sha256(text.encode()).hexdigest(), text) for own in texts for text in own],
+                lambda done, total: progress("sentences", done, total),
+            )
         finally:
             cache.close()
         manifest = self._generations.build(
-            documents, chunks, vectors, embedder=self._embedder.fingerprint, chunking=self._chunking()
+            documents,
+            chunks,
+            vectors,
+            sentences=([len(own) for own in texts], sentences),
+            embedder=self._embedder.fingerprint,
+            chunking=self._chunking(),
         )
         self._probe(manifest.generation)
         self._generations.publish(manifest.generation)

@@ -21,6 +21,8 @@ from retrieval.settings import RetrievalSettings
 MAX_QUESTION_CHARACTERS = 4000
 _TURNS_OF_CONTEXT = 2  # earlier questions that a follow-up is searched with
 _REPLY_CHARACTERS = 400  # of the answer before it
+_REORDERED = 20  # candidates that are compared sentence by sentence
+_REORDER_K = 5  # steeper than RRF_K: two orders of few candidates, of which the first places matter
 _MAX_TICKETS = 50  # the latest of a customer, which bounds the work of one search
 
 
@@ -71,6 +73,14 @@ class _Query:
 def _joined(texts: Sequence[str]) -> str:
     """Join what a question is searched with; what is too long loses its beginning."""
     return valid_text("\n".join(texts))[-MAX_QUESTION_CHARACTERS:]
+
+
+def _reordered(snapshot: Snapshot, names: Sequence[str], queries: Sequence[_Query]) -> list[tuple[str, float]]:
+    """Join the order of the fusion with that of the closest sentences, among the best candidates."""
+    head = names[:_REORDERED]
+    closeness = snapshot.closeness(head, np.stack([query.vector for query in queries]))
+    closest = [name for _, name in sorted(zip(closeness, head, strict=True), key=lambda item: -item[0])]
+    return reciprocal_rank_fusion((names, [*closest, *names[_REORDERED:]]), _REORDER_K)
 
 
 class Searcher:
@@ -173,7 +183,7 @@ class Searcher:
             rankings += [[i for i, _ in dense], [i for i, _ in snapshot.lexical(query.text, depth, audience)]]
         hits: list[Hit] = []
         seen: set[str] = set()
-        for name, score in reciprocal_rank_fusion(rankings):
+        for name, score in _reordered(snapshot, [n for n, _ in reciprocal_rank_fusion(rankings)], queries):
             chunk = snapshot.chunks[name]
             key = f"{chunk.source}/{chunk.document}" if by == "document" else chunk.embedded_text
             if key in seen:

@@ -34,7 +34,8 @@ def build(generations: Generations, given: Sequence[Document] | None = None) -> 
     given = documents("one", "two") if given is None else given
     chunks = [chunk for document in given for chunk in chunk_document(document, 700)]
     vectors = HashEmbedder().embed([chunk.embedded_text for chunk in chunks])
-    return generations.build(given, chunks, vectors, embedder="hash", chunking="v1").generation
+    sentences = ([1] * len(chunks), vectors)
+    return generations.build(given, chunks, vectors, sentences=sentences, embedder="hash", chunking="v1").generation
 
 
 def publish(generations: Generations, given: Sequence[Document] | None = None) -> str:
