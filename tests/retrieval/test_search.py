@@ -121,6 +121,15 @@ def test_a_follow_up_is_searched_with_the_answer_before_it(shared: World) -> Non
     assert "Refund time" in titles(after, 5) and "Refund time" not in titles(alone, 5)
 
 
+def test_a_chunk_with_the_very_sentence_rises_among_those_that_repeat_its_words(tmp_path: Path) -> None:
+    said = "A refund takes five days."
+    pages = {f"p{n}.md": f"Refund refund five takes days days {sentences(n, 1)}" for n in range(6)}
+    world = World(tmp_path / "world", pages | {"right.md": f"{sentences(90, 4)} {said} {sentences(91, 4)}"})
+    world.refresh()
+    found = [hit.chunk.document for hit in world.search(said).hits]
+    assert len(found) == 7 and found.index("right.md") < 3  # both indexes alone have it last
+
+
 def test_a_new_topic_is_not_misled_by_what_was_said_before_it(shared: World) -> None:
     question = "When do I get my refund, after how many working days?"
     said = ["Where is the calendar?", "And the chart?"]
