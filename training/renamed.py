@@ -41,9 +41,9 @@ class Renamer:
     def draw(self, texts: Sequence[str], share: float, draw: random.Random) -> Callable[[str], str]:
         """Return what renames about `share` of the content words of `texts`, with every form of each."""
         own = sorted({self._stem(m[0]) for text in texts for m in _WORD.finditer(text) if m[0].lower() not in _KEPT})
-        taken = draw.sample(own, round(len(own) * share))
         free = [word for word in self._words if self._stem(word) not in set(own)]
-        new = {stem: self._base(word) for stem, word in zip(taken, draw.sample(free, len(taken)), strict=False)}
+        taken = draw.sample(own, min(round(len(own) * share), len(free)))
+        new = {stem: self._base(word) for stem, word in zip(taken, draw.sample(free, len(taken)), strict=True)}
 
         def change(found: re.Match[str]) -> str:
             word = found[0]

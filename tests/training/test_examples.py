@@ -167,15 +167,15 @@ def test_passages_come_in_any_order_and_the_same_for_the_same_seed(small: World)
 
     orders = documents()
     searched = example_of(builder(small, shuffled=False), talk(QUESTION)).documents
-    assert len(set(orders)) > 8 and {frozenset(order) for order in orders} == {frozenset(searched)}
-    assert 12 <= orders.count(searched) <= 28, "about half are in the order of the search"
+    assert len(set(orders)) > 3 and {frozenset(order) for order in orders} == {frozenset(searched)}
+    assert 20 <= orders.count(searched) <= 38, "three quarters are in the order of the search"
     assert documents() == orders
 
 
 def test_a_marker_follows_its_passage_wherever_it_stands(small: World) -> None:
     built = builder(small)
     places = set()
-    for _ in range(40):
+    for _ in range(120):
         example = example_of(built, talk(QUESTION, ANSWER))
         (n,) = {int(marker) for marker in range(1, 5) if f"[{marker}]" in example.answer}
         assert "expires after 7 days" in passages_in(example.messages)[n]
@@ -244,7 +244,7 @@ def test_a_gold_document_named_twice_is_shown_once(small: World) -> None:
 def test_a_document_that_is_gone_changes_nothing(small: World) -> None:
     found = evidence(small)
     assert found.show(QUESTION, (), "", None, ("help/gone.md", "staff/discounts.md"), "") == found.show(
-        QUESTION, (), None, (), ""
+        QUESTION, (), "", None, (), ""
     )
 
 
