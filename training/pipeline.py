@@ -233,7 +233,7 @@ class Pipeline:
         return trainer.run(train, validation, report), sum(len(e.ids) for e in train)
 
     def _identity(self, dataset: Dataset) -> str:
-        parts = [dataset.digest, base_digest(self.base), self.recipe, asdict(self.hyperparameters())]
+        parts: list[object] = [dataset.digest, base_digest(self.base), self.recipe, asdict(self.hyperparameters())]
         parts.append(self.start and self.start.adapter_sha256)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
