@@ -255,6 +255,25 @@ def test_a_run_stops_where_validation_gets_worse_and_keeps_the_best(torch: Any, 
 
 @pytest.mark.slow
 @torch_needed
+def test_training_goes_on_from_another_adapter(finished: Path, base: Path, tmp_path: Path) -> None:
+    held_out = pack(TRAIN, SETTINGS.pack_tokens)
+    trainers = [
+        LoraTrainer(base, tmp_path / str(n), SETTINGS, "x", start=s) for n, s in enumerate((None, finished / "adapter"))
+    ]
+    for trainer in trainers:
+        trainer._prepare()
+    anew, on = (trainer._evaluate(held_out) for trainer in trainers)
+    assert on < anew * 0.95
+
+
+@torch_needed
+def test_an_adapter_of_another_rank_is_no_start(finished: Path, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="rank 3"):
+        LoraTrainer(base, tmp_path / "run", replace(SETTINGS, rank=3), "x", start=finished / "adapter")._prepare()
+
+
+@pytest.mark.slow
+@torch_needed
 def test_a_finished_run_is_not_trained_again(finished: Path, base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
