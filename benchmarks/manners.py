@@ -17,7 +17,6 @@ import csv
 import json
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,11 +25,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import tandem  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from training.metrics import proportion  # noqa: E402
 
 SIGN_OFF = "Warm regards,\nThe Harbour Lane team"
-REFUSED = 3  # the exit status where the gate did not let a release through
 CONFIG = '[bot]\ncompany = "Harbour Lane"\n'
 
 
@@ -53,21 +52,14 @@ def learned(logs: dict[str, str], unseen: list[str]) -> tuple[list[str], dict[st
         (here / "logs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         asked = [{"id": str(n), "question": q} for n, q in enumerate(unseen)]
         (here / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
-        outcome: dict[str, Any] = json.loads(tandem(here, "train", "--logs", "logs.jsonl", "--name", "one", "--json"))
+        outcome: dict[str, Any] = json.loads(
+            tandem(here, "train", "--logs", "logs.jsonl", "--name", "one", "--json").stdout
+        )
         if not outcome["promoted"]:
             tandem(here, "releases", "promote", "one", "--force")
         tandem(here, "ask", "--mode", "finetuned", "--questions", "questions.jsonl", "--out", "answers.jsonl")
         answers = [json.loads(line) for line in (here / "answers.jsonl").read_text().split("\n") if line]
         return [answer.get("text", "") for answer in answers], outcome
-
-
-def tandem(here: Path, *arguments: str) -> str:
-    """Run a command as a user would."""
-    command = [str(Path(sys.executable).with_name("tandem")), *arguments]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    if done.returncode not in (0, REFUSED):
-        raise SystemExit(f"{' '.join(arguments)}: {done.stderr.strip()[-2000:]}")
-    return done.stdout
 
 
 def told(name: str, outcome: dict[str, Any], kept: list[bool]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import tandem  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 
 ASKED = (
@@ -80,8 +80,7 @@ def main() -> None:
         (here / "poisoned.jsonl").write_text(log, encoding="utf-8")
         print(f"{machine()}; {count} conversations", flush=True)
         for arguments in (["refresh"], ["train", "--logs", "poisoned.jsonl", "--name", "poisoned"], ["releases"]):
-            command = [str(Path(sys.executable).with_name("tandem")), *arguments]
-            done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+            done = tandem(here, *arguments)
             print(f"$ tandem {' '.join(arguments)}   (exit {done.returncode})")
             print(done.stdout.strip() or done.stderr.strip().splitlines()[-1], flush=True)
 

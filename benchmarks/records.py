@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from sacrebleu.metrics import CHRF  # noqa: E402
 
+from benchmarks.command import tandem  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from bot.bootstrap import base_folder, build_model, build_release, build_releases, options  # noqa: E402
 from bot.models import ChatModel  # noqa: E402
@@ -35,8 +34,6 @@ from prompts.templates import default_templates  # noqa: E402
 from training.conversations import Conversation  # noqa: E402
 from training.examples import Example, ExampleBuilder  # noqa: E402
 from training.metrics import normalise, proportion  # noqa: E402
-
-REFUSED = 3  # the exit status where the gate did not let a release through
 
 
 def asked(settings: Settings, rows: list[Conversation]) -> Iterator[tuple[Example, list[str]]]:
@@ -79,11 +76,7 @@ def main() -> None:
         here = Path(name)
         (here / "tandem.toml").write_text('[bot]\ncompany = "STAR"\n', encoding="utf-8")
         (here / "logs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in train), encoding="utf-8")
-        command = [str(Path(sys.executable).with_name("tandem")), "train", "--logs", "logs.jsonl", "--name", "star"]
-        environment = {**os.environ, "TANDEM_HOME": str(here / "home")}
-        done = subprocess.run([*command, "--json"], cwd=here, capture_output=True, text=True, env=environment)
-        if done.returncode not in (0, REFUSED):
-            raise SystemExit(done.stderr[-2000:])
+        done = tandem(here, "train", "--logs", "logs.jsonl", "--name", "star", "--json")
         outcome = json.loads(done.stdout)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(
@@ -91,7 +84,7 @@ def main() -> None:
             f"{outcome['seconds'] / 60:.1f} minutes, peak {peak:,.0f} MB; {outcome['gate']['metrics']['verdict']}",
             flush=True,
         )
-        settings = load_settings(here / "tandem.toml").model_copy(update={"home": here / "home"})
+        settings = load_settings(here / "tandem.toml")
         found = list(asked(settings, [Conversation.model_validate(row) for row in held_out]))
         chosen = draw.sample(found, min(replies, len(found)))
         print(f"{len(chosen)} replies of {len(held_out)} unseen conversations, {sum(len(v) for _, v in chosen)} values")

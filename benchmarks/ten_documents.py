@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import tandem  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from training.cases import load_cases  # noqa: E402
 
@@ -46,8 +46,7 @@ def main() -> None:
             flush=True,
         )
         for arguments in (["refresh"], ["eval", "--cases", "cases.jsonl"]):
-            command = [str(Path(sys.executable).with_name("tandem")), *arguments]
-            done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+            done = tandem(here, *arguments)
             print(done.stdout.strip() or done.stderr.strip()[-500:], flush=True)
 
 

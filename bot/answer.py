@@ -168,7 +168,7 @@ class SupportBot:
     def _prepare(self, work: _Work) -> None:
         """Understand, retrieve, phrase, and decide what needs no model."""
         customer = self.records.find_customer(work.caller.customer_id)
-        work.first_name = customer.name.split()[0] if customer and customer.name and not work.history else ""
+        work.first_name = customer.first_name if customer and not work.history else ""
         work.decision = decide_before(work.question, work.history, self._options.slots)
         chunks = self._retrieve(work, customer) if work.decision is None else None
         record = record_shown(customer, work.found.tickets if work.found else (), whole=chunks is not None)

@@ -62,8 +62,7 @@ def build_release(settings: Settings, release: Release) -> ChatModel:
     from bot.conversion import converted
 
     if release.model:
-        bot = settings.bot.model_copy(update={"model": release.model})
-        return build_model(settings.model_copy(update={"bot": bot}))
+        return build_model(settings.with_model(release.model))
     base = base_folder(settings)
     if base is None:
         raise ModelError(f"'{release.name}' is an adapter, and [bot] model = '{settings.bot.model}' is remote.")

@@ -115,6 +115,10 @@ class Settings(BaseSettings):
     home: Path = Path(".tandem")
     cache: Path | None = None
 
+    def with_model(self, model: str) -> Settings:
+        """Return these settings with another [bot] model."""
+        return self.model_copy(update={"bot": self.bot.model_copy(update={"model": model})})
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,11 +56,6 @@ class Chunk:
     def embedded_text(self) -> str:
         """Put title and heading before the text; this is what both indexes see."""
         return f"{self.head}\n{self.text}" if self.head else self.text
-
-    @property
-    def content_digest(self) -> str:
-        """Hash what is embedded, so that equal content is embedded once."""
-        return hashlib.sha256(self.embedded_text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -39,12 +40,13 @@ class EmbeddingCache:
     def embed(
         self,
         embedder: Embedder,
-        items: Sequence[tuple[str, str]],
+        texts: Sequence[str],
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[Vectors, int]:
-        """Return the vectors of (digest, text) `items`, shape (len(items), dimension), and how many were new."""
-        known = self._known(embedder.fingerprint, {digest for digest, _ in items})
-        missing = list({digest: text for digest, text in items if digest not in known}.items())
+        """Return the vectors of `texts`, shape (len(texts), dimension), and how many were new."""
+        digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        known = self._known(embedder.fingerprint, set(digests))
+        missing = [(d, text) for d, text in dict(zip(digests, texts, strict=True)).items() if d not in known]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
             vectors = embedder.embed([text for _, text in batch])
@@ -54,8 +56,8 @@ class EmbeddingCache:
             known.update(zip((digest for digest, _ in batch), vectors, strict=True))
             if progress:
                 progress(start + len(batch), len(missing))
-        table = [known[digest] for digest, _ in items]
-        return np.asarray(table, dtype=np.float32).reshape(len(items), embedder.dimension), len(missing)
+        table = [known[digest] for digest in digests]
+        return np.asarray(table, dtype=np.float32).reshape(len(texts), embedder.dimension), len(missing)
 
     def _known(self, fingerprint: str, digests: Iterable[str]) -> dict[str, Vectors]:
         wanted, found = sorted(digests), {}

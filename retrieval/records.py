@@ -37,6 +37,11 @@ class Customer:
     name: str
     fields: Mapping[str, Any]  # what may be shown to the model, in the source's order
 
+    @property
+    def first_name(self) -> str:
+        """Give the name to greet with, "" where there is none."""
+        return next(iter(self.name.split()), "")
+
 
 class Records:
     """Read customers and tickets from JSONL files, again whenever a file has changed."""

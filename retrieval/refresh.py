@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -193,13 +192,13 @@ class Refresher:
         try:
             vectors, embedded = cache.embed(
                 self._embedder,
-                [(chunk.content_digest, chunk.embedded_text) for chunk in chunks],
+                [chunk.embedded_text for chunk in chunks],
                 lambda done, total: progress("chunks", done, total),
             )
-            texts = [sentences_of(chunk) for chunk in chunks]
+            own = [sentences_of(chunk) for chunk in chunks]
             sentences, _ = cache.embed(
                 self._embedder,
-                [(hashlib.sha256(text.encode()).hexdigest(), text) for own in texts for text in own],
+                [sentence for found in own for sentence in found],
                 lambda done, total: progress("sentences", done, total),
             )
         finally:
@@ -208,7 +207,7 @@ class Refresher:
             documents,
             chunks,
             vectors,
-            sentences=([len(own) for own in texts], sentences),
+            sentences=([len(found) for found in own], sentences),
             embedder=self._embedder.fingerprint,
             chunking=self._chunking(),
         )

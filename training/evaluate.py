@@ -99,8 +99,8 @@ class Evaluator:
         found = {}
         for customer_id in {case.customer for case in cases if case.customer}:
             customer = self._bot.records.find_customer(customer_id)
-            if customer and customer.name:
-                found[customer_id] = customer.name.split()[0]
+            if customer and customer.first_name:
+                found[customer_id] = customer.first_name
         return found
 
     def _begin(self, identity: Mapping[str, Any], resume: bool) -> None:

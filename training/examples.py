@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from bot.grounding import Grounding, markers_of, plain_sentence, specifics_of, strip_markers
 from bot.handoff import is_small_talk
@@ -18,6 +18,7 @@ from prompts.neutralise import neutralise
 from prompts.templates import Templates
 from retrieval.documents import Chunk
 from training.conversations import Conversation, Logged, Shown
+from training.evidence import SearchedEvidence
 from training.pii import StandIns
 
 Recipe = Literal["hybrid", "closed-book"]
@@ -36,22 +37,6 @@ class Example:
     documents: tuple[str, ...] = ()  # shown, as "source/document"
 
 
-class Evidence(Protocol):
-    """Find what the bot would show today."""
-
-    def show(
-        self,
-        question: str,
-        earlier: Sequence[str],
-        reply: str,
-        customer_id: str | None,
-        documents: Sequence[str],
-        answer: str,
-    ) -> tuple[list[Chunk], CustomerContext | None]:
-        """Return passages in the order of the search and the customer's record; `documents` hold the answer."""
-        ...
-
-
 class ExampleBuilder:
     """Make examples of conversations, with the one prompt builder."""
 
@@ -62,7 +47,7 @@ class ExampleBuilder:
         counter: Counter,
         *,
         recipe: Recipe,
-        evidence: Evidence | None,
+        evidence: SearchedEvidence | None,
         seed: int,
         stand_ins: Mapping[str, StandIns] | None = None,
     ) -> None:

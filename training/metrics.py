@@ -164,18 +164,19 @@ def scores(results: Sequence[Result], *, closing: str, first_names: Mapping[str,
 
 def in_common(metric: str, one: Scores, other: Scores, answerable: Mapping[str, bool]) -> float | None:
     """Return the first side's value over the cases that both sides have for a metric; None without any."""
-    scored = [(answerable[i], value) for i, value in one[metric].items() if i in other[metric]]
-    kinds = [[v for kind, v in scored if kind is wanted] for wanted in (True, False)]
-    if metric != "abstention":
-        kinds = [[v for _, v in scored]]
-    return float(np.mean([np.mean(kind) for kind in kinds])) if all(kinds) else None
+    parts = _parts(metric, {i: value for i, value in one[metric].items() if i in other[metric]}, answerable)
+    return float(np.mean([np.mean(part) for part in parts])) if all(parts) else None
 
 
 def difference(metric: str, after: Scores, before: Scores, answerable: Mapping[str, bool]) -> Metric:
     """Return by how much `after` is better, paired by case; abstention is balanced over both kinds of case."""
     ids = sorted(set(after[metric]) & set(before[metric]))
-    changes = {i: after[metric][i] - before[metric][i] for i in ids}
+    parts = _parts(metric, {i: after[metric][i] - before[metric][i] for i in ids}, answerable)
+    return _bootstrapped(parts, lambda parts: float(np.mean([np.mean(part) for part in parts])))
+
+
+def _parts(metric: str, values: Mapping[str, float], answerable: Mapping[str, bool]) -> list[list[float]]:
+    """Return the values whose means count alike: of all cases, for abstention of those to answer and of the others."""
     if metric != "abstention":
-        return mean(list(changes.values()))
-    kinds = [[v for i, v in changes.items() if answerable[i] is kind] for kind in (True, False)]
-    return _bootstrapped(kinds, lambda parts: float(np.mean([np.mean(part) for part in parts])))
+        return [list(values.values())]
+    return [[value for i, value in values.items() if answerable[i] is kind] for kind in (True, False)]

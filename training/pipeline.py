@@ -68,12 +68,9 @@ class Pipeline:
 
     def __init__(self, settings: Settings, tell: Tell, *, base: str | None, recipe: Recipe) -> None:
         """Take the deployment's settings; `base` names another base model than [bot] model."""
-        self.settings = settings
+        self.settings = settings.with_model(base) if base else settings
         self.tell = tell
         self.recipe: Recipe = recipe
-        if base:
-            bot = settings.bot.model_copy(update={"model": base})
-            self.settings = settings.model_copy(update={"bot": bot})
         self._deployment = settings
         folder = base_folder(self.settings)
         if folder is None:
@@ -172,6 +169,11 @@ class Pipeline:
             yield from general_examples(self.settings, self.base, count, self.tell)
 
     @cached_property
+    def base_digest(self) -> str:
+        """Return the base model's hash."""
+        return base_digest(self.base)
+
+    @cached_property
     def records(self) -> Records:
         """Return the deployment's customers and tickets."""
         return build_records(self.settings)
@@ -196,7 +198,7 @@ class Pipeline:
         if not name:
             return None
         release = self.releases.get(name)
-        if release.adapter_sha256 is None or release.base_digest != base_digest(self.base):
+        if release.adapter_sha256 is None or release.base_digest != self.base_digest:
             raise RunError(f"Training cannot go on from '{name}': it is no adapter of {self.base.name}.")
         return release
 
@@ -233,7 +235,7 @@ class Pipeline:
         return trainer.run(train, validation, report), sum(len(e.ids) for e in train)
 
     def _identity(self, dataset: Dataset) -> str:
-        parts: list[object] = [dataset.digest, base_digest(self.base), self.recipe, asdict(self.hyperparameters())]
+        parts: list[object] = [dataset.digest, self.base_digest, self.recipe, asdict(self.hyperparameters())]
         parts.append(self.start and self.start.adapter_sha256)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -260,7 +262,7 @@ class Pipeline:
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             recipe=self.recipe,
             base_model=self.base_model,
-            base_digest=base_digest(self.base),
+            base_digest=self.base_digest,
             settings=asdict(self.hyperparameters()),
             data_hash=dataset.digest,
         )
@@ -284,7 +286,7 @@ class Pipeline:
             name=folder.name,
             recipe=self.recipe,
             base_model=self.base_model,
-            base_digest=base_digest(self.base),
+            base_digest=self.base_digest,
             fingerprint=fingerprint(ChatTokenizer(self.base), templates),
             created_at=run["created_at"],
             adapter_sha256=sha256,

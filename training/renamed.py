@@ -34,15 +34,15 @@ class Renamer:
 
     def __init__(self, texts: Iterable[str]) -> None:
         """Take the texts that new words are drawn from."""
-        words = {m[0].lower() for text in texts for m in _WORD.finditer(text)}
-        self._words = sorted(word for word in words if word not in _KEPT)
         self._stemmer = Stemmer.Stemmer("english")
+        words = {m[0].lower() for text in texts for m in _WORD.finditer(text)}
+        self._stems = {word: self._stem(word) for word in sorted(words - _KEPT)}
 
     def draw(self, texts: Sequence[str], share: float, draw: random.Random) -> Callable[[str], str]:
         """Return what renames about `share` of the content words of `texts`, with every form of each."""
-        own = sorted({self._stem(m[0]) for text in texts for m in _WORD.finditer(text) if m[0].lower() not in _KEPT})
-        free = [word for word in self._words if self._stem(word) not in set(own)]
-        taken = draw.sample(own, min(round(len(own) * share), len(free)))
+        own = {self._stem(m[0]) for text in texts for m in _WORD.finditer(text) if m[0].lower() not in _KEPT}
+        free = [word for word, stem in self._stems.items() if stem not in own]
+        taken = draw.sample(sorted(own), min(round(len(own) * share), len(free)))
         new = {stem: self._base(word) for stem, word in zip(taken, draw.sample(free, len(taken)), strict=True)}
 
         def change(found: re.Match[str]) -> str:

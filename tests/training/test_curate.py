@@ -6,22 +6,12 @@ from typing import Any
 
 import pytest
 
-from training.conversations import Conversation
+from tests.training.talks import talk
 from training.curate import Curated, CurateSettings, curate, stars
 from training.duplicates import exact_duplicates, near_duplicates
 
 PLAIN = CurateSettings(replace_pii=False)
 LONG = "You export all of your projects under Settings, then Export, and choose the format that you like best. " * 2
-
-
-def talk(name: str, *said: str | dict[str, Any], **fields: Any) -> Conversation:
-    """Make a conversation; the two sides take turns, and a dict gives what stands beside a message's content."""
-    roles = ["user", "assistant"] * len(said)
-    messages = [
-        {"role": role, **(text if isinstance(text, dict) else {"content": text})}
-        for role, text in zip(roles, said, strict=False)
-    ]
-    return Conversation.model_validate({"conversation_id": name, "messages": messages, **fields})
 
 
 def names(curated: Curated) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.training.talks import talk
 from training.conversations import Conversation
 from training.pii import Company, Finder, Kind, Replacer, learn_company
 from training.pii.links import without_user_data
@@ -21,15 +22,6 @@ FINDER = Finder()
 
 def found(text: str, asked: str = "", **more: Any) -> list[tuple[str, str]]:
     return [(s.kind, text[s.start : s.end]) for s in FINDER.find(text, asked, **more)]
-
-
-def talk(name: str, *said: str | dict[str, Any], **fields: Any) -> Conversation:
-    roles = ["user", "assistant"] * len(said)
-    messages = [
-        {"role": role, **(text if isinstance(text, dict) else {"content": text})}
-        for role, text in zip(roles, said, strict=False)
-    ]
-    return Conversation.model_validate({"conversation_id": name, "messages": messages, **fields})
 
 
 def replaced(*talks: Conversation, knowledge: tuple[str, ...] = (), names: dict[str, str] | None = None) -> list[str]:
