@@ -193,6 +193,7 @@ class SupportBot:
                     customer_id=owner,
                     audience=work.caller.audience,
                     top_k=self._options.top_k,
+                    words=self._options.words,
                     earlier=earlier,
                     reply=reply,
                 )

@@ -218,6 +218,7 @@ def options(settings: Settings) -> BotOptions:
         sampling=Sampling(bot.max_tokens, bot.temperature, bot.repetition_penalty),
         prompt_tokens=bot.prompt_tokens,
         top_k=settings.retrieval.top_k,
+        words=settings.retrieval.words,
         min_similarity=settings.retrieval.min_similarity,
         check_grounding=bot.check_grounding,
         quote_similarity=bot.quote_similarity,

@@ -73,7 +73,8 @@ class BotOptions:
     slots: Slots = field(default_factory=Slots)
     sampling: Sampling = field(default_factory=Sampling)
     prompt_tokens: int = 900
-    top_k: int = 4
+    top_k: int = 8
+    words: int = 150
     min_similarity: float = 0.2
     check_grounding: bool = True
     quote_similarity: float = 0.5

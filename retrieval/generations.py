@@ -26,7 +26,7 @@ from retrieval.lexical import LexicalIndex
 from retrieval.sentences import SentenceTable
 from retrieval.store import DenseStore
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)

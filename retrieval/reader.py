@@ -43,8 +43,8 @@ class Snapshot:
         """Rank by BM25 what this audience may see; see LexicalIndex.search."""
         return self._lexical[audience].search(question, k)
 
-    def closeness(self, chunks: Sequence[str], questions: Vectors) -> list[float]:
-        """Return how close each chunk's closest sentence is; see SentenceTable.closeness."""
+    def closeness(self, chunks: Sequence[str], questions: Vectors) -> list[Vectors]:
+        """Return how close each chunk's sentences are; see SentenceTable.closeness."""
         return self._sentences.closeness(chunks, questions)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from retrieval.errors import GenerationError, RefreshRefused, RefreshRunning, So
 from retrieval.generations import Generations
 from retrieval.loaders import load_source
 from retrieval.reader import Snapshot
-from retrieval.sentences import sentences_of
+from retrieval.sentences import embedded_sentences
 from retrieval.settings import RetrievalSettings, SourceSettings
 
 log = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ class Refresher:
                 [chunk.embedded_text for chunk in chunks],
                 lambda done, total: progress("chunks", done, total),
             )
-            own = [sentences_of(chunk) for chunk in chunks]
+            own = [embedded_sentences(chunk) for chunk in chunks]
             sentences, _ = cache.embed(
                 self._embedder,
                 [sentence for found in own for sentence in found],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from retrieval.fusion import reciprocal_rank_fusion
 from retrieval.generations import Manifest
 from retrieval.reader import KnowledgeReader, Snapshot
 from retrieval.records import Records, Ticket
+from retrieval.sentences import excerpts
 from retrieval.settings import RetrievalSettings
 
 MAX_QUESTION_CHARACTERS = 4000
@@ -75,11 +76,25 @@ def _joined(texts: Sequence[str]) -> str:
     return valid_text("\n".join(texts))[-MAX_QUESTION_CHARACTERS:]
 
 
+def _vectors(queries: Sequence[_Query]) -> Vectors:
+    return np.stack([query.vector for query in queries])
+
+
+def _excerpts(
+    snapshot: Snapshot, question: str, queries: Sequence[_Query], hits: Sequence[Hit], words: int
+) -> tuple[Hit, ...]:
+    """Cut the hits' chunks down to what is closest to the question; see excerpts."""
+    closeness = [own[1:] for own in snapshot.closeness([hit.chunk.chunk for hit in hits], _vectors(queries))]
+    of = {hit.chunk.chunk: hit for hit in hits}
+    cut = excerpts(question, [hit.chunk for hit in hits], closeness, words)
+    return tuple(replace(of[chunk.chunk], rank=n, chunk=chunk) for n, chunk in enumerate(cut, start=1))
+
+
 def _reordered(snapshot: Snapshot, names: Sequence[str], queries: Sequence[_Query]) -> list[tuple[str, float]]:
     """Join the order of the fusion with that of the closest sentences, among the best candidates."""
     head = names[:_REORDERED]
-    closeness = snapshot.closeness(head, np.stack([query.vector for query in queries]))
-    closest = [name for _, name in sorted(zip(closeness, head, strict=True), key=lambda item: -item[0])]
+    best = [float(own.max()) for own in snapshot.closeness(head, _vectors(queries))]
+    closest = [name for _, name in sorted(zip(best, head, strict=True), key=lambda item: -item[0])]
     return reciprocal_rank_fusion((names, [*closest, *names[_REORDERED:]]), _REORDER_K)
 
 
@@ -105,13 +120,17 @@ class Searcher:
         by: Literal["chunk", "document"] = "chunk",
         earlier: Sequence[str] = (),
         reply: str = "",
+        words: int = 0,
+        without: Collection[str] = (),
     ) -> Found:
         """Find up to top_k distinct chunks (or documents, by their best chunk) and the customer's tickets.
 
         `earlier` holds the questions asked before in this conversation, oldest first, and `reply` the answer to the
         last of them. The question is then searched alone, together with those questions, and together with that
-        answer: a follow-up needs them, a new topic is misled by them. Raises QuestionError,
-        NoGeneration, and GenerationError where the knowledge was built with another embedder.
+        answer: a follow-up needs them, a new topic is misled by them. With `words` the chunks come cut down to the
+        sentences closest to the question, so many words in all. Documents named by `without`, as "source/document",
+        are not found. Raises QuestionError, NoGeneration, and GenerationError where the knowledge was built with
+        another embedder.
         """
         started = time.perf_counter()
         text = check_question(question)
@@ -126,7 +145,9 @@ class Searcher:
         queries = [_Query(t, v, n < asked) for n, (t, v) in enumerate(zip(texts, vectors, strict=True))]
         with self._reader.snapshot() as snapshot:
             self._check_embedder(snapshot)
-            hits = self._rank(snapshot, queries, audience, top_k, by)
+            hits = self._rank(snapshot, queries, audience, top_k, by, without)
+            if words and hits:
+                hits = _excerpts(snapshot, text, queries, hits, words)
             generation = snapshot.manifest.generation
         tickets = self._tickets(customer_id, vectors[0])
         return Found(generation, hits, tickets, (time.perf_counter() - started) * 1000)
@@ -157,10 +178,11 @@ class Searcher:
         audience: Audience,
         top_k: int,
         by: Literal["chunk", "document"],
+        without: Collection[str],
     ) -> tuple[Hit, ...]:
         depth = max(self._settings.candidates, top_k)
         while True:
-            hits = self._rank_to(snapshot, queries, audience, top_k, by, depth)
+            hits = self._rank_to(snapshot, queries, audience, top_k, by, without, depth)
             if len(hits) == top_k or depth >= len(snapshot.chunks):
                 return hits
             depth *= 4  # equal chunks, or those of one document, have used the candidates up
@@ -172,6 +194,7 @@ class Searcher:
         audience: Audience,
         top_k: int,
         by: Literal["chunk", "document"],
+        without: Collection[str],
         depth: int,
     ) -> tuple[Hit, ...]:
         similarity: dict[str, float] = {}
@@ -185,8 +208,9 @@ class Searcher:
         seen: set[str] = set()
         for name, score in _reordered(snapshot, [n for n, _ in reciprocal_rank_fusion(rankings)], queries):
             chunk = snapshot.chunks[name]
-            key = f"{chunk.source}/{chunk.document}" if by == "document" else chunk.embedded_text
-            if key in seen:
+            document = f"{chunk.source}/{chunk.document}"
+            key = document if by == "document" else chunk.embedded_text
+            if key in seen or document in without:
                 continue
             seen.add(key)
             hits.append(Hit(len(hits) + 1, chunk, score, similarity.get(name, 0.0)))

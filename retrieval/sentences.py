@@ -1,6 +1,6 @@
 """The sentences of each chunk as vectors: a question is often close to one sentence and far from the rest.
 
-sentences.npy             fp16, a row a sentence, in the order of the chunks
+sentences.npy             fp16, a row for the head of each chunk and a row a sentence, in the order of the chunks
 ends.npy                  the row after each chunk's last one
 """
 
@@ -8,29 +8,128 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import Stemmer
 
 from retrieval.documents import Chunk
 from retrieval.embedders import Vectors
 from retrieval.errors import GenerationError
 
-_PARTS = re.compile(r"(?<=[.!?:])\s+|\n+")
-_SHORTEST = 12  # characters; less is a number of a list or a lone sign
+_END = re.compile(r"(?<=[.!?:])\s+(?![a-z])")  # "after 2 p.m. on Friday" is one
+_STEP = re.compile(r"\s*\d{1,2}[.)]\s")
+_RULE = re.compile(r"[\s|:-]+")  # the line under a table's head
+_WORD = re.compile(r"[a-z0-9$€£%]+")
+_ASIDE = frozenset(
+    """a about am an and any are as at be been but by can could did do does for from had has have here how i if in
+    is it just me my no not of on or our should so some than that the their then there these they this those to was
+    we were what when where which who why will with would you your""".split()
+)
+# Weights of a question's shared words and of the chunk's rank beside the cosine, which is 1. Fitted on 5,854
+# questions about invented companies whose answering sentence is known (recall of it among the first: .34 by the
+# cosine alone, .41 with both), and rounded.
+_SHARED, _RANKED = 0.4, 0.2
+_SHORTEST = 3  # words; less says nothing by itself
 
 
-def sentences_of(chunk: Chunk) -> list[str]:
-    """Return the chunk's title with its heading, and each sentence, item or row under them."""
-    parts = [part.strip() for part in _PARTS.split(chunk.text)]
-    whole = [part for part in parts if len(part) > _SHORTEST]
-    if not chunk.head:
-        return whole or [chunk.text]
-    return [chunk.head, *(f"{chunk.head}\n{part}" for part in whole)]
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Hold what can be shown by itself: a sentence, an item, a row, or a list of numbered steps as a whole."""
+
+    text: str
+    lead: str = ""  # what it cannot be understood without: the head of its table, the line that announces its steps
+
+    @property
+    def whole(self) -> str:
+        """Join the lead and the text."""
+        return f"{self.lead}\n{self.text}" if self.lead else self.text
+
+
+def sentences_of(chunk: Chunk) -> list[Sentence]:
+    """Cut a chunk's text, which Markdown may give a form; nothing is left out but the rules of tables."""
+    found: list[Sentence] = []
+    steps: list[str] = []
+    table = ""
+    for line in [*chunk.text.splitlines(), ""]:
+        if _STEP.match(line) or (steps and line.startswith("   ") and line.strip()):
+            steps.append(line.strip())
+            continue
+        is_row = line.lstrip().startswith("|")
+        if steps and line.strip():
+            found.append(_procedure(found, steps))
+            steps = []
+        if not line.strip() or (is_row and _RULE.fullmatch(line)):
+            continue
+        if is_row and table:
+            found.append(Sentence(line.strip(), table))
+        elif is_row:
+            table = line.strip()
+        else:
+            found += [Sentence(part) for part in _END.split(line.strip())]
+            table = ""
+    if steps:
+        found.append(_procedure(found, steps))
+    return found or [Sentence(table or chunk.text)]
+
+
+def _procedure(before: list[Sentence], steps: Sequence[str]) -> Sentence:
+    """Make one of the steps; the line that announces them is taken from what stands before."""
+    announced = bool(before) and before[-1].text.endswith(":")
+    return Sentence("\n".join(steps), before.pop().text if announced else "")
+
+
+def embedded_sentences(chunk: Chunk) -> list[str]:
+    """Return what stands for a chunk in the table: its title with its heading, and each sentence under them."""
+    head = f"{chunk.head}\n" if chunk.head else ""
+    return [chunk.head or chunk.text, *(f"{head}{sentence.whole}" for sentence in sentences_of(chunk))]
+
+
+def excerpts(question: str, chunks: Sequence[Chunk], closeness: Sequence[Vectors], words: int) -> list[Chunk]:
+    """Cut chunks, best first, down to the sentences that answer best: at most `words` words, or the best alone.
+
+    `closeness` holds the cosine similarities of each chunk's sentences to the question. The chunks come back in the
+    order of their best sentences, which stand in the order of the text; a chunk without any is left out.
+    """
+    asked = _words(question)
+    cut = [sentences_of(chunk) for chunk in chunks]
+    rated = [
+        (float(close) + _SHARED * _share(asked, sentence) + _RANKED / rank, rank - 1, place)
+        for rank, (sentences, own) in enumerate(zip(cut, closeness, strict=True), start=1)
+        for place, (sentence, close) in enumerate(zip(sentences, own, strict=True))
+    ]
+    chosen: dict[int, list[int]] = {}
+    used = 0
+    for _, index, place in sorted(rated, key=lambda one: (-one[0], *one[1:])):
+        size = len(cut[index][place].text.split())
+        if not used or (_SHORTEST <= size <= words - used):
+            chosen.setdefault(index, []).append(place)
+            used += size
+    return [replace(chunks[i], text=_joined([cut[i][place] for place in sorted(p)])) for i, p in chosen.items()]
+
+
+def _joined(sentences: Sequence[Sentence]) -> str:
+    lines: list[str] = []
+    lead = ""
+    for sentence in sentences:
+        lines += [sentence.lead, sentence.text] if sentence.lead not in ("", lead) else [sentence.text]
+        lead = sentence.lead
+    return "\n".join(lines)
+
+
+def _share(asked: frozenset[str], sentence: Sentence) -> float:
+    """Return the share of the question's words that the sentence holds."""
+    return len(asked & _words(sentence.whole)) / len(asked) if asked else 0.0
+
+
+def _words(text: str) -> frozenset[str]:
+    stem = Stemmer.Stemmer("english").stemWord  # one a call: an instance must not be shared between threads
+    return frozenset(stem(word) for word in _WORD.findall(text.lower()) if word not in _ASIDE)
 
 
 class SentenceTable:
-    """Say how close each chunk's closest sentence is to a question; safe to share between threads."""
+    """Say how close each chunk's sentences are to a question; safe to share between threads."""
 
     def __init__(self, folder: Path, ids: Sequence[str]) -> None:
         """Open what `build` wrote for the chunks `ids`, in that order; GenerationError where it does not fit them."""
@@ -51,6 +150,9 @@ class SentenceTable:
         np.save(folder / "sentences.npy", vectors.astype(np.float16))
         np.save(folder / "ends.npy", np.cumsum(counts, dtype=np.int64))
 
-    def closeness(self, ids: Sequence[str], questions: Vectors) -> list[float]:
-        """Return each chunk's best cosine similarity; `questions` has shape (wordings, dimension)."""
-        return [float((self._vectors[slice(*self._rows[i])].astype(np.float32) @ questions.T).max()) for i in ids]
+    def closeness(self, ids: Sequence[str], questions: Vectors) -> list[Vectors]:
+        """Return for each chunk its rows' cosine similarities, the head's first, each to the closest wording.
+
+        `questions` has shape (wordings, dimension).
+        """
+        return [(self._vectors[slice(*self._rows[i])].astype(np.float32) @ questions.T).max(axis=1) for i in ids]

@@ -54,7 +54,8 @@ class RetrievalSettings(Table):
     embedder: str = "local"  # or a LangChain embeddings class by dotted name
     embedder_options: dict[str, Any] = Field(default_factory=dict)
     chunk_characters: int = Field(default=700, ge=100, le=8000)
-    top_k: int = Field(default=4, ge=1, le=50)  # passages in a prompt
+    top_k: int = Field(default=8, ge=1, le=50)  # passages that a prompt may show
+    words: int = Field(default=150, ge=0, le=10_000)  # of them together, in the closest sentences; 0 shows them whole
     candidates: int = Field(default=50, ge=1, le=1000)  # taken from each index before fusion
     min_similarity: float = Field(default=0.20, ge=-1, le=1)  # below it nothing relevant was found
     max_shrink: float = Field(default=0.3, ge=0, le=1)  # share of a source that may vanish at once

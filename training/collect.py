@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from bot.bootstrap import build_embedder
 from bot.settings import Settings
 from bot.state import open_state
 from training.companies import load_companies
@@ -33,4 +34,5 @@ def collect(settings: Settings, logs: Path | None, tell: Tell) -> Iterator[Conve
         yield from store.conversations()
         yield from store.own_turns()
     if training.companies and training.grown:
-        yield from grow(load_companies(settings.root / training.companies), training.grown, training.seed)
+        companies = load_companies(settings.root / training.companies)
+        yield from grow(companies, training.grown, training.seed, build_embedder(settings))

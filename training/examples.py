@@ -89,7 +89,7 @@ class ExampleBuilder:
         chunks, customer, searched = self._shown(conversation, question, history, reply)
         options = replace(self._options, slots=conversation.slots(self._options.slots))
         prompt = phrase(question, "hybrid", chunks, customer, history, options, self._counter, self._templates)
-        if searched and chunks and self._draw.random() < 0.25:
+        if searched and chunks and self._draw.random() < 0.1:
             # The order of the search is evidence that serving has too; shuffled ones keep it from being all there is.
             # What the budget drops is the lowest of the search, as when serving: so after it.
             kept = chunks[: len(prompt.passages)]

@@ -2,8 +2,9 @@
 
 Run as: python -m training.grow examples/companies FILE [--conversations 2000] [--seed 0]
 
-A scene is one company with one draw of its facts and a few passages on the table; several customers ask about it.
-They ask what one passage answers, what two answer, what only their own record tells, and what is not there.
+A scene is one company with one draw of its facts; several customers ask about it, and each question is shown what a
+search of the company's passages finds. They ask what one passage answers, what two answer, what only their own record
+tells, and what is not there.
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from retrieval.documents import Chunk
+from retrieval.embedders import Embedder
+from retrieval.sentences import sentences_of
 from training.companies import Asked, Company, load_companies
 from training.conversations import Conversation, Logged, Shown, write_conversations
 from training.renamed import Renamer
+from training.shelf import Shelf, Wanted, weighty_words
 
 _MARKER = re.compile(r"\[([\w-]+)\]")
 _SLOT = re.compile(r"\{([^{}]*)\}")
-_SHOWN = (4, 4, 4, 4, 4, 4, 3, 3, 2, 1)  # passages in a prompt, as served: mostly top_k, fewer where little is found
+_WORDS_SHOWN = (100, 150, 150, 150, 180)  # of all passages in a prompt; serving shows 150 unless it is set
+_SHUFFLED = 0.1  # share of the prompts whose passages stand in no order: the order is evidence, but not all of it
+_MORE_WORDS = 25  # of a sentence that is added to an answer
 _RENAMED = 0.4  # share of the scenes that speak of other things than the company's files
 _WORDS = 0.25  # share of their words that are other ones
 _FOLLOWED = 0.35  # share of the conversations that go on where the company has a follow-up
-# How often the passage that is asked about stands first, second, ...: serving shows the best hit of the search first,
-# so the order is evidence. Measured on the worked example's cases: .51 first, .64 within two, .73 within four.
-_PLACES = (0.60, 0.18, 0.12, 0.10)
-_CHARACTERS = 2400  # of all passages together, so that none has to be dropped for the prompt's budget
-_KINDS = ("asked",) * 12 + ("absent",) * 3 + ("unanswerable",) * 2 + ("record", "by", "ambiguous", "ticket")
-_BRANCHES = 8  # customers in a scene
+_KINDS = ("asked",) * 14 + ("absent", "absent", "unanswerable") + ("record", "by", "ambiguous", "ticket")
+_BRANCHES = 4  # customers in a scene
 _KNOWN = 0.6  # share of customers with a record
 _NAMES = """Ada Lind|Adrian Kovacs|Aisha Rahman|Amir Haddad|Ana Ribeiro|Anton Berg|Beatrix Noll|Ben Ashworth|
 Bruno Salvi|Carla Mendes|Chidi Okafor|Clara Voss|Daniel Brandt|Dilan Kaya|Elena Petrova|Elif Demir|Emil Sand|
@@ -84,30 +87,36 @@ class _Customer:
     record: dict[str, object] | None
 
 
-def grow(companies: Sequence[Company], count: int, seed: int) -> list[Conversation]:
-    """Draw `count` conversations; the same companies, count and seed give the same ones."""
+def grow(companies: Sequence[Company], count: int, seed: int, embedder: Embedder) -> list[Conversation]:
+    """Draw `count` conversations; the same companies, count, seed and embedder give the same ones."""
     draw = random.Random(seed)  # reproducible on purpose
     renamer = Renamer(passage.text for company in companies for passage in company.passages)
+    shelves = {company.company: Shelf(_passages(company, _first_values(company)), embedder) for company in companies}
     used: Counter[str] = Counter()
     grown: list[Conversation] = []
     while len(grown) < count:
         for company in draw.sample(list(companies), len(companies)):
-            grown += _Scene(company, draw, used, renamer).conversations(len(grown))
+            grown += _Scene(company, shelves[company.company], draw, used, renamer).conversations(len(grown))
     return grown[:count]
 
 
 class _Scene:
-    def __init__(self, company: Company, draw: random.Random, used: Counter[str], renamer: Renamer) -> None:
+    def __init__(
+        self, company: Company, shelf: Shelf, draw: random.Random, used: Counter[str], renamer: Renamer
+    ) -> None:
         self._company = company
+        self._shelf = shelf
         self._draw = draw
         self._used = used
         self._values = {name: draw.choice(values) for name, values in company.slots.items()}
-        self._size = {p.id: len(p.text) for p in company.passages}
-        self._table = self._on_the_table()
         self._rename: Callable[[str], str] = lambda text: text
+        self._passages = _passages(company, self._values)
         if draw.random() < _RENAMED:
-            texts = [text for name in self._table for text in self._texts(name)]
-            self._rename = renamer.draw(texts, _WORDS, draw)
+            self._rename = renamer.draw([chunk.embedded_text for chunk in self._passages], _WORDS, draw)
+            self._passages = [
+                replace(c, title=self._rename(c.title), heading=self._rename(c.heading), text=self._rename(c.text))
+                for c in self._passages
+            ]
 
     def conversations(self, number: int) -> Iterator[Conversation]:
         for _ in range(_BRANCHES):
@@ -133,14 +142,14 @@ class _Scene:
         questions = self._company.questions
         match kind:
             case "asked":
-                return self._asked([q for q in questions if q.passages and not (q.by or q.record) and self._holds(q)])
+                return self._asked([q for q in questions if q.passages and not (q.by or q.record)])
             case "by":
-                return self._asked([q for q in questions if q.by and self._holds(q)], known=True)
+                return self._asked([q for q in questions if q.by], known=True)
             case "record":
-                return self._asked([q for q in questions if q.record and self._holds(q)], known=True)
+                return self._asked([q for q in questions if q.record], known=True)
             case "absent":
-                hidden = [q for q in questions if q.passages and not set(q.passages) & set(self._table)]
-                return self._declined([Asked(ask=q.ask, answer=_ABSENT) for q in hidden])
+                asked = [q for q in questions if q.passages and not (q.by or q.record)]
+                return self._declined([Asked(ask=q.ask, passages=q.passages, answer=_ABSENT) for q in asked])
             case "unanswerable":
                 return self._declined(self._company.unanswerable)
             case "ambiguous":
@@ -151,33 +160,17 @@ class _Scene:
     def _asked(self, questions: Sequence[Asked], *, known: bool = False) -> list[Logged]:
         if not questions:
             return []
-        asked = self._least_used(self._in_place(questions))
+        asked = self._least_used(questions)
         customer = self._customer(known=known)
-        messages = self._exchange(asked, self._table, customer, first=True)
+        messages = self._exchange(asked, customer)
         if asked.then and self._draw.random() < _FOLLOWED:
-            others = [p for p in self._table if p not in asked.then.passages]
-            table = [*asked.then.passages, *others][: max(len(asked.then.passages), len(self._table))]
-            if self._draw.random() > _PLACES[0]:
-                self._draw.shuffle(table)
-            messages += self._exchange(asked.then, table, customer, first=False)
+            before = (asked.ask[0], _MARKER.sub("", asked.texts[0]) if asked.texts else "")
+            messages += self._exchange(asked.then, customer, before=before)
         return messages
 
-    def _in_place(self, questions: Sequence[Asked]) -> Sequence[Asked]:
-        """Draw a place in the prompt, and return the questions about the passage there."""
-        by_place: dict[int, list[Asked]] = {}
-        for asked in questions:
-            by_place.setdefault(self._place(asked), []).append(asked)
-        places = sorted(by_place)
-        return by_place[self._draw.choices(places, [_PLACES[place] for place in places])[0]]
-
-    def _place(self, asked: Asked) -> int:
-        """Return where the first of its passages stands; what the record answers goes with any place."""
-        return min((self._table.index(p) for p in asked.passages), default=0)
-
     def _declined(self, questions: Sequence[Asked]) -> list[Logged]:
-        if not questions:
-            return []
-        return self._exchange(self._least_used(questions), self._table, self._customer(), first=True, closes=False)
+        """Ask what nothing answers; the passages that a question names are taken away."""
+        return self._exchange(self._least_used(questions), self._customer(), closes=False) if questions else []
 
     def _ticket(self) -> list[Logged]:
         customer = self._customer(known=True, tickets=True)
@@ -187,7 +180,7 @@ class _Scene:
         last = tickets[0]
         ask = self._draw.choice(_TICKET_ASKS).format(subject=last["subject"][0].lower() + last["subject"][1:])
         answer = _STATUS[last["status"]].format(subject=last["subject"], date=last["date"])
-        return self._exchange(Asked(ask=(ask,), record=True, answer=answer), self._table, customer, first=True)
+        return self._exchange(Asked(ask=(ask,), record=True, answer=answer), customer)
 
     def _without_knowledge(self) -> list[Logged]:
         """Small talk, and a question asked where nothing is shown: the weights hold no facts."""
@@ -203,54 +196,63 @@ class _Scene:
         return [Logged(role="user", content=question), Logged(role="assistant", content=text, record=name)]
 
     def _exchange(
-        self, asked: Asked, table: Sequence[str], customer: _Customer, *, first: bool, closes: bool = True
+        self, asked: Asked, customer: _Customer, *, before: tuple[str, str] | None = None, closes: bool = True
     ) -> list[Logged]:
+        """Return question and reply; `before` is what was asked and answered before, where it goes on."""
         wording = self._least_used_text(asked.ask)
-        answer = self._fill(self._answer(asked, customer), customer).strip()
-        numbers = {name: n for n, name in enumerate(table, start=1)}
-        answer = self._rename(_MARKER.sub(lambda m: f"[{numbers[m[1]]}]", answer))
-        parts = [_greeting(customer)] if first else []
-        parts += [answer, self._company.closing] if closes else [answer]
+        question = self._rename(self._fill(wording, customer))
+        answer = self._answer(asked, customer)
+        wanted = self._wanted(wording, before, answer if closes else "", () if closes else asked.passages)
+        passages = {chunk.document: chunk for chunk in self._passages}
+        shown = self._shelf.show(wanted, passages, question, self._draw.choice(_WORDS_SHOWN), self._draw)
+        if self._draw.random() < _SHUFFLED:
+            self._draw.shuffle(shown)
+        numbers = {chunk.document: n for n, chunk in enumerate(shown, start=1)}
+        text = self._rename(_MARKER.sub(lambda m: f"[{numbers[m[1]]}]", self._fill(answer, customer).strip()))
+        if closes and asked.passages and not (asked.by or asked.record):
+            text = self._with_more(text, wanted, shown)
+        parts = [text] if before else [_greeting(customer), text]
         reply = Logged(
             role="assistant",
-            content="\n\n".join(parts),
+            content="\n\n".join([*parts, self._company.closing] if closes else parts),
             record=self._renamed(customer.record),
-            passages=tuple(self._shown(name) for name in table),
+            passages=tuple(
+                Shown(source=c.source, document=c.document, title=c.title, heading=c.heading, text=c.text)
+                for c in shown
+            ),
         )
-        return [Logged(role="user", content=self._rename(self._fill(wording, customer))), reply]
+        return [Logged(role="user", content=question), reply]
+
+    def _wanted(self, wording: str, before: tuple[str, str] | None, answer: str, without: Collection[str]) -> Wanted:
+        """Return what is searched with, in the words and values of the shelf."""
+        first = _first_values(self._company)
+        queries = [_filled(wording, first)]
+        if before:
+            asked, said = (_filled(text, first) for text in before)
+            queries += [f"{asked}\n{queries[0]}", f"{said}\n{queries[0]}"]
+        return Wanted(tuple(queries), _filled(answer, first), frozenset(without))
+
+    def _with_more(self, answer: str, wanted: Wanted, shown: Sequence[Chunk]) -> str:
+        """Add the closest sentence of the passage that the answer rests on, if it says more: it often settles it."""
+        marker = re.search(r"\[(\d+)\]\s*$", answer)
+        if "\n" in answer or not marker:
+            return answer
+        chunk = shown[int(marker[1]) - 1]
+        said = weighty_words(answer)
+        close = self._shelf.closeness(wanted)[chunk.document][1:]
+        whole = sentences_of(next(c for c in self._passages if c.document == chunk.document))
+        for place in sorted(range(len(whole)), key=lambda i: -float(close[i]))[:2]:
+            text, words = whole[place].text, weighty_words(whole[place].text)
+            plain = not whole[place].lead and "\n" not in text and text[-1] == "." and text[0].isupper()
+            if plain and text in chunk.text and len(words & said) <= len(words) / 2:
+                return f"{answer} {text} {marker[0].strip()}" if len(text.split()) <= _MORE_WORDS else answer
+        return answer
 
     def _answer(self, asked: Asked, customer: _Customer) -> str:
         if asked.by:
             assert customer.record is not None
             return asked.answers[str(customer.record[asked.by])]
         return self._draw.choice(asked.texts)
-
-    def _on_the_table(self) -> list[str]:
-        """Draw passages; neighbours in the file, which mislead most, often come together."""
-        names = [p.id for p in self._company.passages]
-        count = min(self._draw.choice(_SHOWN), len(names))
-        start = self._draw.randrange(len(names))
-        near = [names[(start + i) % len(names)] for i in range(min(2, count))]
-        rest = [name for name in names if name not in near]
-        table = near + self._draw.sample(rest, count - len(near))
-        while sum(self._size[name] for name in table) > _CHARACTERS:
-            table.pop()
-        self._draw.shuffle(table)
-        return table
-
-    def _holds(self, asked: Asked) -> bool:
-        return set(asked.passages) <= set(self._table)
-
-    def _shown(self, name: str) -> Shown:
-        title, heading, text = map(self._rename, self._texts(name))
-        return Shown(source="help", document=name, title=title, heading=heading, text=text)
-
-    def _texts(self, name: str) -> tuple[str, str, str]:
-        """Return a passage's title, heading and text with this scene's values."""
-        passage = next(p for p in self._company.passages if p.id == name)
-        nobody = _Customer(None, None)
-        title, heading, text = (self._fill(t, nobody) for t in (passage.title, passage.heading, passage.text))
-        return title, heading, text.strip()
 
     def _renamed(self, record: dict[str, object] | None) -> dict[str, object] | None:
         """Rename what a record holds, all but the customer's name."""
@@ -292,7 +294,7 @@ class _Scene:
         values: Mapping[str, object] = self._values
         if customer.record:
             values = {**values, **{f"record.{k}": v for k, v in customer.record.items()}}
-        return _SLOT.sub(lambda m: str(values[m[1]]), text)
+        return _filled(text, values)
 
     def _least_used(self, questions: Sequence[Asked]) -> Asked:
         """Draw among those that were asked least, so that every question has its turn."""
@@ -304,6 +306,31 @@ class _Scene:
         text = self._draw.choice([t for t in texts if self._used[t] == least])
         self._used[text] += 1
         return text
+
+
+def _filled(text: str, values: Mapping[str, object]) -> str:
+    return _SLOT.sub(lambda m: str(values.get(m[1], "")), text)
+
+
+def _first_values(company: Company) -> dict[str, str]:
+    records = {f"record.{field}": values[0] for field, values in company.record.items()}
+    return {name: values[0] for name, values in company.slots.items()} | records
+
+
+def _passages(company: Company, values: Mapping[str, object]) -> list[Chunk]:
+    return [
+        Chunk(
+            chunk=f"help/{p.id}#0",
+            source="help",
+            document=p.id,
+            ordinal=0,
+            title=_filled(p.title, values),
+            heading=_filled(p.heading, values),
+            text=_filled(p.text, values).strip(),
+            audience="public",
+        )
+        for p in company.passages
+    ]
 
 
 def _greeting(customer: _Customer) -> str:
@@ -318,7 +345,8 @@ def main() -> int:
     parser.add_argument("--conversations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    grown = grow(load_companies(given.companies), given.conversations, given.seed)
+    embedder = build_embedder(load_settings())
+    grown = grow(load_companies(given.companies), given.conversations, given.seed, embedder)
     write_conversations(given.out, grown)
     sys.stderr.write(f"{len(grown)} conversations in {given.out}\n")
     return 0

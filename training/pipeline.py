@@ -159,7 +159,13 @@ class Pipeline:
             return None
         if self.searcher.state() is None:
             raise RunError("There is no knowledge to build prompts from. Run 'tandem refresh' first.")
-        return SearchedEvidence(self.searcher, self.records, self.settings.retrieval.top_k, held_out(self.settings))
+        return SearchedEvidence(
+            self.searcher,
+            self.records,
+            top_k=self.settings.retrieval.top_k,
+            words=self.settings.retrieval.words,
+            held_out=held_out(self.settings),
+        )
 
     def _general(self) -> Iterator[Any]:
         count = self.settings.training.replay

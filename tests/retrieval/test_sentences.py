@@ -10,26 +10,85 @@ import pytest
 
 from retrieval.documents import Chunk
 from retrieval.errors import GenerationError
-from retrieval.sentences import SentenceTable, sentences_of
+from retrieval.sentences import SentenceTable, embedded_sentences, excerpts, sentences_of
 
 CHUNK = Chunk("help/a.md#0", "help", "a.md", 0, "Export", "Limits", "Pro has 10,000 rows. Free has 500.", "public")
 
 
-def test_title_and_each_sentence_stand_alone() -> None:
+def texts(text: str) -> list[tuple[str, str]]:
+    return [(sentence.lead, sentence.text) for sentence in sentences_of(replace(CHUNK, text=text))]
+
+
+def test_head_and_each_sentence_are_embedded_alone() -> None:
     head = "Export > Limits"
-    assert sentences_of(CHUNK) == [head, f"{head}\nPro has 10,000 rows.", f"{head}\nFree has 500."]
+    assert embedded_sentences(CHUNK) == [head, f"{head}\nPro has 10,000 rows.", f"{head}\nFree has 500."]
 
 
-def test_items_and_rows_are_sentences_and_signs_are_none() -> None:
-    text = "Do this:\n\n1. Open **Menu > Export**.\n2. Choose CSV.\n\n| Plan | Rows |\n|---|---|\n| Pro | 10,000 |"
-    found = [sentence.partition("\n")[2] for sentence in sentences_of(replace(CHUNK, text=text))]
-    assert "Open **Menu > Export**." in found or "1. Open **Menu > Export**." in found
-    assert "| Pro | 10,000 |" in found and "|---|---|" not in found and "1." not in found
+def test_steps_are_one_sentence_with_the_line_that_announces_them() -> None:
+    found = texts(
+        "Exports are free. Do this:\n\n1. Open **Menu > Export**. Wait.\n2. Choose CSV.\n   Or JSON.\n\nDone."
+    )
+    steps = "1. Open **Menu > Export**. Wait.\n2. Choose CSV.\nOr JSON."
+    assert found == [("", "Exports are free."), ("Do this:", steps), ("", "Done.")]
+    assert texts("1. Open it.\n2. Close it.") == [("", "1. Open it.\n2. Close it.")]
 
 
-@pytest.mark.parametrize("text", ["Yes.", "", "x" * 5000])
-def test_a_chunk_without_a_head_has_a_sentence(text: str) -> None:
-    assert sentences_of(replace(CHUNK, title="", heading="", text=text)) == [text]
+def test_a_row_keeps_the_head_of_its_table() -> None:
+    found = texts("Limits:\n\n| Plan | Rows |\n|---|---|\n| Pro | 10,000 |\n| Free | 500 |\n\n- An item.\n- Another.")
+    rows = [("| Plan | Rows |", "| Pro | 10,000 |"), ("| Plan | Rows |", "| Free | 500 |")]
+    assert found == [("", "Limits:"), *rows, ("", "- An item."), ("", "- Another.")]
+
+
+@pytest.mark.parametrize("text", ["It opens at 2 p.m. on Fridays.", "Use e.g. a comma."])
+def test_an_abbreviation_ends_nothing(text: str) -> None:
+    assert texts(text) == [("", text)]
+
+
+@pytest.mark.parametrize("text", ["Yes.", "", "x" * 5000, "| alone |"])
+def test_any_text_is_a_sentence(text: str) -> None:
+    chunk = replace(CHUNK, title="", heading="", text=text)
+    assert [sentence.text for sentence in sentences_of(chunk)] == [text]
+    assert embedded_sentences(chunk) == [text, text]
+
+
+# Excerpts
+
+LONG = replace(CHUNK, chunk="help/b.md#0", document="b.md", text="One two three. Four five six. Seven eight nine.")
+
+
+def cut(words: int, *closeness: list[float], question: str = "?") -> list[tuple[str, str]]:
+    chunks = [LONG, CHUNK][: len(closeness)]
+    found = excerpts(question, chunks, [np.array(own, dtype=np.float32) for own in closeness], words)
+    return [(chunk.document, chunk.text) for chunk in found]
+
+
+def test_the_closest_sentences_are_kept_in_the_order_of_the_text() -> None:
+    assert cut(6, [0.3, 0.1, 0.9]) == [("b.md", "One two three.\nSeven eight nine.")]
+    assert cut(100, [0.3, 0.1, 0.9]) == [("b.md", "One two three.\nFour five six.\nSeven eight nine.")]
+
+
+def test_chunks_stand_in_the_order_of_their_best_sentence() -> None:
+    assert [name for name, _ in cut(100, [0.1, 0.2, 0.1], [0.9, 0.1])] == ["a.md", "b.md"]
+    assert cut(4, [0.1, 0.2, 0.1], [0.9, 0.1]) == [("a.md", "Pro has 10,000 rows.")], "b.md has nothing to show"
+
+
+def test_the_best_sentence_is_shown_however_long_it_is() -> None:
+    assert cut(1, [0.1, 0.9, 0.2]) == [("b.md", "Four five six.")]
+
+
+def test_shared_words_and_the_rank_count_beside_the_cosine() -> None:
+    assert cut(3, [0.5, 0.5, 0.5], question="What are seven and eight?") == [("b.md", "Seven eight nine.")]
+    assert cut(3, [0.5, 0.5, 0.5], [0.5, 0.5]) == [("b.md", "One two three.")]
+
+
+def test_a_table_shows_its_head_once() -> None:
+    rows = replace(CHUNK, text="| Plan | Rows |\n|---|---|\n| Pro | 10,000 |\n| Free | 500 |")
+    (found,) = excerpts("?", [rows], [np.array([0.5, 0.5], dtype=np.float32)], 50)
+    assert found.text == "| Plan | Rows |\n| Pro | 10,000 |\n| Free | 500 |"
+
+
+def test_nothing_found_is_nothing_shown() -> None:
+    assert excerpts("?", [], [], 100) == []
 
 
 def table(folder: Path) -> SentenceTable:
@@ -37,10 +96,11 @@ def table(folder: Path) -> SentenceTable:
     return SentenceTable(folder, ["a", "b"])
 
 
-def test_the_closest_sentence_counts_for_the_closest_wording(tmp_path: Path) -> None:
+def test_a_sentence_counts_for_the_wording_that_it_is_closest_to(tmp_path: Path) -> None:
     questions = np.array([[1, 0], [0.8, 0.6]], dtype=np.float32)
-    assert table(tmp_path / "s").closeness(["b", "a"], questions) == pytest.approx([0.96, 1.0], abs=1e-3)
-    assert table(tmp_path / "t").closeness(["a"], questions[1:]) == pytest.approx([0.8], abs=1e-3)
+    first, second = table(tmp_path / "s").closeness(["b", "a"], questions)
+    assert first == pytest.approx([0.96], abs=1e-3) and second == pytest.approx([1.0, 0.6], abs=1e-3)
+    assert table(tmp_path / "t").closeness(["a"], questions[1:])[0] == pytest.approx([0.8, 0.6], abs=1e-3)
 
 
 def test_a_generation_without_chunks_has_none(tmp_path: Path) -> None:
