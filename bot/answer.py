@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["MODES", "Answer", "Begun", "BotOptions", "Citation", "Delta", "Done", "Event", "Mode", "SupportBot"]
 
 
+_WHOLE = 10_000  # words; no passage has so many
+
+
 @dataclass(slots=True)
 class _Work:
     """Carry one turn from step to step."""
@@ -226,17 +229,27 @@ class SupportBot:
         )
         with closing(self._pieces(work)) as pieces:
             yield from verifier.shown(pieces)
-        yield verifier.rest(cut_short=work.speaker.model.count_text(work.raw) >= self._options.sampling.max_tokens)
-        work.decision = decide_after(work.decision, verifier, self._options.slots, self._quotable(work))
+        cut_short = work.speaker.model.count_text(work.raw) >= self._options.sampling.max_tokens
+        more = ""
+        if verifier.cited and work.found and work.found.hits:
+            more = verifier.quote(work.prompt.passages, self._options.quote_words)
+        rest = verifier.rest(cut_short=cut_short)
+        yield f"\n\n{more}\n\n{rest.strip()}" if more else rest
+        work.decision = decide_after(work.decision, verifier, self._options.slots, lambda: self._quotes(work, verifier))
         yield work.decision.text if verifier.showed_text else _greeted(work)
 
-    def _quotable(self, work: _Work) -> Passage | None:
-        """Return the best passage where it is so close to the question that it answers by itself."""
+    def _quotes(self, work: _Work, verifier: Verifier) -> str:
+        """Quote the best passages where one is so close to the question that they answer by themselves.
+
+        That the model found no answer counts for more, unless it is one that often misses it.
+        """
         assert work.prompt is not None
-        hits = work.found.hits if work.found else ()
-        if not hits or not work.prompt.passages or hits[0].similarity < self._options.quote_similarity:
-            return None
-        return work.prompt.passages[0]
+        words = self._options.quote_words
+        if not work.found or not work.found.hits or work.found.similarity < self._options.quote_similarity:
+            return ""
+        if words:
+            return verifier.quote(work.prompt.passages, words)
+        return "" if verifier.refused else verifier.quote(work.prompt.passages[:1], _WHOLE)
 
     def _pieces(self, work: _Work) -> Generator[str, None, None]:
         assert work.prompt is not None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrieval.refresh import Refresher
     from retrieval.search import Searcher
 
+_QUOTE_WORDS = 60  # of an answer by the local model, where the settings say nothing
 _SHOWN_EXAMPLES = 3  # conversations that prompt mode shows
 
 
@@ -222,6 +223,7 @@ def options(settings: Settings) -> BotOptions:
         min_similarity=settings.retrieval.min_similarity,
         check_grounding=bot.check_grounding,
         quote_similarity=bot.quote_similarity,
+        quote_words=bot.quote_words if bot.quote_words is not None else _QUOTE_WORDS * (bot.model == "local"),
         has_sources=bool(settings.sources),
         examples=_examples(settings),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from bot.handoff import asks_for_person, is_small_talk, is_vague
 from bot.verify import Verifier
-from prompts.messages import Message, Passage, Slots
+from prompts.messages import Message, Slots
 
 Action = Literal["answer", "follow_up", "decline", "handoff"]
 
@@ -33,20 +33,20 @@ def decide_before(question: str, history: Sequence[Message], slots: Slots) -> De
     return None
 
 
-def decide_after(before: Decision | None, verifier: Verifier, slots: Slots, quotable: Passage | None) -> Decision:
+def decide_after(before: Decision | None, verifier: Verifier, slots: Slots, quotes: Callable[[], str]) -> Decision:
     """Decide from what was verified; an unsupported reply is never an answer.
 
-    Where nothing of it can be shown, `quotable` (a passage close to the question) is quoted in its place.
+    Where nothing of it can be shown, `quotes` (what passages close to the question say) stand in its place.
     """
     if before is not None:
         return before if verifier.showed_text else Decision(before.action, before.reason, slots.closing)
     if verifier.supported:
         return Decision("answer", "supported by the evidence", "")
-    if verifier.refused:
-        return Decision("decline", "the model found no answer in the evidence", slots.decline)
     if verifier.asked_back:
         return Decision("follow_up", "the model asked back", "")
-    if quotable is not None:
-        quote = f"{slots.quote}\n\n{verifier.quote(quotable)}\n\n{slots.closing}"
-        return Decision("answer", "nothing that the model wrote is supported; a passage is quoted", quote)
-    return Decision("decline", "nothing that the model wrote is supported", slots.decline)
+    why = (
+        "the model found no answer in the evidence" if verifier.refused else "nothing that the model wrote is supported"
+    )
+    if quoted := quotes():
+        return Decision("answer", f"{why}; passages are quoted", f"{slots.quote}\n\n{quoted}\n\n{slots.closing}")
+    return Decision("decline", why, slots.decline)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
-from bot.grounding import Grounding, content_words, plain_sentence, strip_markers
+from bot.grounding import Grounding, content_words, plain_sentence, specifics_of, strip_markers
 from bot.sentences import units
 from prompts.build import SECTIONS
 from prompts.messages import Passage, Prompt
+from retrieval.sentences import Sentence, sentences_of
 
 # The bot or its documentation must be the one that lacks the answer: "if you do not have a key" refuses nothing.
 _REFUSES = re.compile(
@@ -24,6 +25,8 @@ _OFFERS = re.compile(
     r"\b(?:pass (?:you|this|it) on|hand (?:you|this|it) over|put you through|colleague (?:to )?look)\b[^.!]*\?\s*$"
 )
 _DANGLING = re.compile(r"(?:\s*(?:[^\n]*:|\d{1,2}[.)]|[-*]))+\s*$")  # announces what was left out
+_SAID = 0.6  # share of a sentence's words from which on it has been said
+_LONGER = 25  # words that a quotation may go beyond what is wanted
 _TERMINAL = re.compile(r"[.!?:)\]\"*|`]\s*$")
 
 
@@ -55,6 +58,7 @@ class Verifier:
         self._asked = content_words("\n".join([prompt.question, *(m.content for m in prompt.history)]))
         self._grounding = Grounding(prompt, own_history=own_history) if checked else None
         self._held = ""
+        self._shown = ""
         self._seen: set[str] = set()
         self._cited: dict[int, None] = {}
         self.supported = False
@@ -94,10 +98,26 @@ class Verifier:
             return ""
         return self._show(_DANGLING.sub("", held))
 
-    def quote(self, passage: Passage) -> str:
-        """Return a passage as an answer that cites itself."""
-        self._cited = {passage.n: None}
-        return _mark(strip_markers(passage.text), passage.n)
+    def quote(self, passages: Sequence[Passage], words: int) -> str:
+        """Return what passages, the best first, say beyond what was shown, until all of it has `words` words.
+
+        Each quotation cites its passage. A sentence that would make it much longer is left out.
+        """
+        size = len(self._shown.split())
+        said, figures = content_words(self._shown), specifics_of(self._shown)
+        quotes: list[str] = []
+        for passage in passages:
+            kept: list[Sentence] = []
+            for sentence in sentences_of(strip_markers(passage.text)):
+                more, own, new = len(sentence.text.split()), content_words(sentence.text), specifics_of(sentence.text)
+                is_said = new <= figures and len(own & said) >= _SAID * len(own)
+                if size < words and size + more <= words + _LONGER and not is_said:
+                    kept.append(sentence)
+                    size, said, figures = size + more, said | own, figures | new
+            if kept:
+                self._cited.setdefault(passage.n)
+                quotes.append(_mark(_flowing(kept), passage.n))
+        return "\n\n".join(quotes)
 
     def _judge(self, unit: str) -> str:
         plain = strip_markers(unit)
@@ -147,6 +167,7 @@ class Verifier:
     def _show(self, text: str) -> str:
         if text.strip():
             self.showed_text = True
+        self._shown += text
         return text
 
 
@@ -162,6 +183,21 @@ def trimmed(pieces: Generator[str, None, None]) -> Generator[str, None, None]:
             yield body
     finally:
         pieces.close()
+
+
+def _flowing(sentences: Sequence[Sentence]) -> str:
+    """Put sentences behind each other, a row in words; items and steps stand under each other."""
+    texts = [_in_words(s) if s.text.startswith("|") else s.whole for s in sentences]
+    return ("\n" if any("\n" in text or text.startswith(("- ", "* ")) for text in texts) else " ").join(texts)
+
+
+def _in_words(row: Sentence) -> str:
+    """Say a table's row by the names of its columns: "Pro: Monthly plan $12, Annual plan $120."."""
+    names, cells = ([cell.strip() for cell in line.strip("| ").split("|")] for line in (row.lead, row.text))
+    if len(names) < len(cells):  # the first column has no name
+        names = [""] * (len(cells) - len(names)) + names
+    rest = ", ".join(f"{name} {cell}".strip() for name, cell in zip(names[1:], cells[1:], strict=False))
+    return f"{cells[0]}: {rest}." if rest else f"{cells[0]}."
 
 
 def _mark(unit: str, n: int) -> str:

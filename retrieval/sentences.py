@@ -27,10 +27,10 @@ _ASIDE = frozenset(
     is it just me my no not of on or our should so some than that the their then there these they this those to was
     we were what when where which who why will with would you your""".split()
 )
-# Weights of a question's shared words and of the chunk's rank beside the cosine, which is 1. Fitted on 5,854
-# questions about invented companies whose answering sentence is known (recall of it among the first: .34 by the
-# cosine alone, .41 with both), and rounded.
-_SHARED, _RANKED = 0.4, 0.2
+# What counts beside the cosine: the question's words that a sentence shares and the rank of its chunk, by about the
+# weights that a softmax regression gives them on 5,854 questions about invented companies whose answering sentence is
+# known; and steps, whose many words blur their vector.
+_SHARED, _RANKED, _STEPS = 0.4, 0.2, 0.1
 _SHORTEST = 3  # words; less says nothing by itself
 
 
@@ -47,12 +47,12 @@ class Sentence:
         return f"{self.lead}\n{self.text}" if self.lead else self.text
 
 
-def sentences_of(chunk: Chunk) -> list[Sentence]:
-    """Cut a chunk's text, which Markdown may give a form; nothing is left out but the rules of tables."""
+def sentences_of(text: str) -> list[Sentence]:
+    """Cut a text, which Markdown may give a form; nothing is left out but the rules of tables."""
     found: list[Sentence] = []
     steps: list[str] = []
     table = ""
-    for line in [*chunk.text.splitlines(), ""]:
+    for line in text.splitlines():
         if _STEP.match(line) or (steps and line.startswith("   ") and line.strip()):
             steps.append(line.strip())
             continue
@@ -71,7 +71,7 @@ def sentences_of(chunk: Chunk) -> list[Sentence]:
             table = ""
     if steps:
         found.append(_procedure(found, steps))
-    return found or [Sentence(table or chunk.text)]
+    return found or [Sentence(table or text)]
 
 
 def _procedure(before: list[Sentence], steps: Sequence[str]) -> Sentence:
@@ -83,7 +83,7 @@ def _procedure(before: list[Sentence], steps: Sequence[str]) -> Sentence:
 def embedded_sentences(chunk: Chunk) -> list[str]:
     """Return what stands for a chunk in the table: its title with its heading, and each sentence under them."""
     head = f"{chunk.head}\n" if chunk.head else ""
-    return [chunk.head or chunk.text, *(f"{head}{sentence.whole}" for sentence in sentences_of(chunk))]
+    return [chunk.head or chunk.text, *(f"{head}{sentence.whole}" for sentence in sentences_of(chunk.text))]
 
 
 def excerpts(question: str, chunks: Sequence[Chunk], closeness: Sequence[Vectors], words: int) -> list[Chunk]:
@@ -93,9 +93,9 @@ def excerpts(question: str, chunks: Sequence[Chunk], closeness: Sequence[Vectors
     order of their best sentences, which stand in the order of the text; a chunk without any is left out.
     """
     asked = _words(question)
-    cut = [sentences_of(chunk) for chunk in chunks]
+    cut = [sentences_of(chunk.text) for chunk in chunks]
     rated = [
-        (float(close) + _SHARED * _share(asked, sentence) + _RANKED / rank, rank - 1, place)
+        (float(close) + _worth(asked, sentence) + _RANKED / rank, rank - 1, place)
         for rank, (sentences, own) in enumerate(zip(cut, closeness, strict=True), start=1)
         for place, (sentence, close) in enumerate(zip(sentences, own, strict=True))
     ]
@@ -110,6 +110,7 @@ def excerpts(question: str, chunks: Sequence[Chunk], closeness: Sequence[Vectors
 
 
 def _joined(sentences: Sequence[Sentence]) -> str:
+    """Put sentences under each other, a lead that several share once."""
     lines: list[str] = []
     lead = ""
     for sentence in sentences:
@@ -118,9 +119,10 @@ def _joined(sentences: Sequence[Sentence]) -> str:
     return "\n".join(lines)
 
 
-def _share(asked: frozenset[str], sentence: Sentence) -> float:
-    """Return the share of the question's words that the sentence holds."""
-    return len(asked & _words(sentence.whole)) / len(asked) if asked else 0.0
+def _worth(asked: frozenset[str], sentence: Sentence) -> float:
+    """Return what counts for a sentence beside its closeness."""
+    shared = len(asked & _words(sentence.whole)) / len(asked) if asked else 0.0
+    return _SHARED * shared + (_STEPS if _STEP.match(sentence.text) else 0.0)
 
 
 def _words(text: str) -> frozenset[str]:

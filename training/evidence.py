@@ -74,7 +74,9 @@ class SearchedEvidence:
         best = max(chunks, key=lambda c: len(words & content_words(c.embedded_text)), default=None)
         if best is None or not self._words:
             return best
-        alike = np.zeros(len(sentences_of(best)), dtype=np.float32)  # the words that they share are all that is asked
+        alike = np.zeros(
+            len(sentences_of(best.text)), dtype=np.float32
+        )  # the words that they share are all that is asked
         return excerpts(answer, [best], [alike], len(answer.split()))[0]
 
     @cached_property

@@ -18,6 +18,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bot.bootstrap import build_embedder
+from bot.grounding import markers_of, plain_sentence, specifics_of
+from bot.settings import Settings
 from retrieval.documents import Chunk
 from retrieval.embedders import Embedder
 from retrieval.sentences import sentences_of
@@ -198,7 +201,7 @@ class _Scene:
     def _exchange(
         self, asked: Asked, customer: _Customer, *, before: tuple[str, str] | None = None, closes: bool = True
     ) -> list[Logged]:
-        """Return question and reply; `before` is what was asked and answered before, where it goes on."""
+        """Return question and reply, or nothing; `before` is what was asked and answered before, where it goes on."""
         wording = self._least_used_text(asked.ask)
         question = self._rename(self._fill(wording, customer))
         answer = self._answer(asked, customer)
@@ -209,6 +212,10 @@ class _Scene:
             self._draw.shuffle(shown)
         numbers = {chunk.document: n for n, chunk in enumerate(shown, start=1)}
         text = self._rename(_MARKER.sub(lambda m: f"[{numbers[m[1]]}]", self._fill(answer, customer).strip()))
+        marked = [shown[n - 1].embedded_text for n in markers_of(text)]
+        seen = "\n".join([*marked, str(customer.record), question, *(before or ())])
+        if not specifics_of(plain_sentence(text)) <= specifics_of(self._rename(seen)) | specifics_of(seen):
+            return []  # a figure that stands nowhere: the passages would have to be longer
         if closes and asked.passages and not (asked.by or asked.record):
             text = self._with_more(text, wanted, shown)
         parts = [text] if before else [_greeting(customer), text]
@@ -240,7 +247,7 @@ class _Scene:
         chunk = shown[int(marker[1]) - 1]
         said = weighty_words(answer)
         close = self._shelf.closeness(wanted)[chunk.document][1:]
-        whole = sentences_of(next(c for c in self._passages if c.document == chunk.document))
+        whole = sentences_of(next(c.text for c in self._passages if c.document == chunk.document))
         for place in sorted(range(len(whole)), key=lambda i: -float(close[i]))[:2]:
             text, words = whole[place].text, weighty_words(whole[place].text)
             plain = not whole[place].lead and "\n" not in text and text[-1] == "." and text[0].isupper()
@@ -345,7 +352,7 @@ def main() -> int:
     parser.add_argument("--conversations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    embedder = build_embedder(load_settings())
+    embedder = build_embedder(Settings())
     grown = grow(load_companies(given.companies), given.conversations, given.seed, embedder)
     write_conversations(given.out, grown)
     sys.stderr.write(f"{len(grown)} conversations in {given.out}\n")

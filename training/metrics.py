@@ -69,8 +69,12 @@ def has_facts(result: Result) -> bool:
     if result.error:
         return False
     text = normalise(result.text)
-    held = all(any(_stands_in(alternative, text) for alternative in fact.split(" | ")) for fact in result.case.facts)
-    return held and not any(_stands_in(word, text) for word in result.case.forbidden)
+    return states(text, result.case.facts) and not any(_stands_in(word, text) for word in result.case.forbidden)
+
+
+def states(text: str, facts: Sequence[str]) -> bool:
+    """Say whether a normalised text holds every fact in one of its alternatives."""
+    return all(any(_stands_in(alternative, text) for alternative in fact.split(" | ")) for fact in facts)
 
 
 def normalise(text: str) -> str:

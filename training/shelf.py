@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,8 @@ class Shelf:
             return shown
         for name, place in needed:
             close[name][1 + place] += 2.0  # more than any cosine can make up for
-        named = dict.fromkeys(name for name, _ in needed)
+        sizes = [len(sentences_of(passages[name].text)[place].text.split()) for name, place in needed]
+        named, words = dict.fromkeys(name for name, _ in needed), max(words, sum(sizes))
         shown = _cut([*named, *(n for n in ranked if n not in named)], close, passages, question, words)
         draw.shuffle(shown)
         return shown
@@ -82,18 +83,28 @@ class Shelf:
         ]
         found: dict[tuple[str, int], None] = {}
         for name in dict.fromkeys(_NAMED.findall(answer)):
-            sentences = [weighty_words(sentence.whole) for sentence in sentences_of(self._passages[name])]
-            shares = [[len(said & held) / len(said) for held in sentences] for said in statements]
-            best = [(max(own), own.index(max(own))) for own in shares]
-            for share, place in best:
-                if share >= _ALIKE or share == max(best)[0]:
-                    found[name, place] = None
+            sentences = [weighty_words(sentence.whole) for sentence in sentences_of(self._passages[name].text)]
+            alike = [max(len(said & held) for held in sentences) / len(said) for said in statements]
+            for said, share in zip(statements, alike, strict=True):
+                if share >= _ALIKE or share == max(alike):
+                    found.update(dict.fromkeys((name, place) for place in _places(said, sentences)))
         return list(found)
 
 
 def weighty_words(text: str) -> frozenset[str]:
     """Return what a statement is recognised by: its content words and its specifics."""
     return content_words(text) | specifics_of(text)
+
+
+def _places(said: frozenset[str], sentences: Sequence[frozenset[str]]) -> Iterator[int]:
+    """Yield the sentence most like a statement, then those that hold the figures which it lacks."""
+    best = max(range(len(sentences)), key=lambda n: len(said & sentences[n]))
+    yield best
+    left = {word for word in said - sentences[best] if any(c.isdigit() for c in word)}
+    for place, held in enumerate(sentences):
+        if left & held:
+            yield place
+            left -= held
 
 
 def _cut(
@@ -104,5 +115,5 @@ def _cut(
 
 
 def _holds(shown: Sequence[Chunk], passage: Chunk, place: int) -> bool:
-    text = sentences_of(passage)[place].text
+    text = sentences_of(passage.text)[place].text
     return any(chunk.document == passage.document and text in chunk.text for chunk in shown)

@@ -260,6 +260,44 @@ def test_where_nothing_is_supported_a_close_passage_is_quoted(bot_with: BotWith)
     assert [c.document for c in answer.citations] == ["prices.md"]
 
 
+def test_a_close_passage_is_quoted_for_a_refusal_only_where_the_model_often_misses_it(bot_with: BotWith) -> None:
+    refusal = "I could not find anything about that in the documentation."
+    trusted = reply_of(bot_with, refusal, quote_similarity=0.2)
+    assert (trusted.action, trusted.text) == ("decline", SLOTS.decline)
+    helped = reply_of(bot_with, refusal, quote_similarity=0.2, quote_words=5)
+    assert helped.action == "answer"
+    assert helped.text == f"{SLOTS.quote}\n\n{PRO} [1]\n\n{SLOTS.closing}"
+
+
+def test_a_short_answer_goes_on_with_what_else_the_passages_say(bot_with: BotWith) -> None:
+    bot = bot_with(ScriptedModel(f"{PRO} {CLOSING}"), quote_words=12, top_k=1)
+    pieces, answer = streamed(bot, PRICE_QUESTION)
+    business = "The Business plan costs $24 per user each month."
+    assert answer.text == "".join(pieces)
+    assert answer.text.split("\n\n") == [f"{PRO} [1] ", f"{business} [1]", CLOSING]
+    assert [c.document for c in answer.citations] == ["prices.md"]
+
+
+@pytest.mark.parametrize("words", [0, 9])
+def test_an_answer_that_is_long_enough_stays_as_it_is(bot_with: BotWith, words: int) -> None:
+    assert reply_of(bot_with, PRO, quote_words=words).text == f"{PRO} [1]"
+
+
+def test_a_quotation_cites_its_own_passage(bot_with: BotWith) -> None:
+    answer = reply_of(
+        bot_with, PRO, question="How much is the Pro plan, and how do I reset my password?", quote_words=60
+    )
+    cited = {c.document: c.n for c in answer.citations}
+    assert f"The reset link works for 60 minutes. [{cited['password.md']}]" in answer.text
+    assert answer.text.count("Pro plan costs $12") == 1
+
+
+def test_what_the_record_answers_is_not_followed_by_passages(bot_with: BotWith) -> None:
+    bot = bot_with(ScriptedModel("You joined on 2024-03-15 with the tier Pro."), quote_words=60)
+    answer = bot.answer("When did I join, and which tier do I have?", customer_id="cus_1")
+    assert (answer.action, answer.citations) == ("answer", ())
+
+
 def test_going_on_with_the_prompts_form_ends_the_answer(bot_with: BotWith) -> None:
     model = ScriptedModel(f"{PRO}\n\nQuestion: How much does it cost?\n{PRO[:-1]} again.")
     answer = bot_with(model).answer(PRICE_QUESTION)

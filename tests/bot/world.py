@@ -58,6 +58,9 @@ path = "tickets.jsonl"
 [bot]
 company = "Example"
 quote_similarity = 2.0  # nothing is quoted unless a test asks for it
+quote_words = 0
+[retrieval]
+words = 0  # passages are shown whole
 """
 
 

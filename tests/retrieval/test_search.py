@@ -52,6 +52,25 @@ def test_the_page_that_answers_comes_first(shared: World) -> None:
     assert found.generation == shared.generations.current()
 
 
+def test_with_words_only_the_closest_sentences_come(shared: World) -> None:
+    whole = {hit.chunk.chunk: hit for hit in shared.search("How many days does a refund take?", top_k=8).hits}
+    found = shared.search("How many days does a refund take?", top_k=8, words=12)
+    assert found.hits[0].chunk.text == "A refund takes five working days."
+    assert sum(len(hit.chunk.text.split()) for hit in found.hits) <= 12
+    assert [hit.rank for hit in found.hits] == list(range(1, len(found.hits) + 1))
+    for hit in found.hits:
+        given = whole[hit.chunk.chunk]
+        assert all(line in given.chunk.text for line in hit.chunk.text.splitlines())
+        assert (hit.score, hit.similarity) == (given.score, given.similarity)
+
+
+def test_documents_can_be_left_out(shared: World) -> None:
+    question = "How many days does a refund take?"
+    first = documents(shared.search(question, top_k=1))[0]
+    others = documents(shared.search(question, top_k=40, without={first}))
+    assert first not in others and len(others) == 40
+
+
 def test_similarity_is_the_cosine_of_question_and_chunk(shared: World) -> None:
     found = shared.search("A refund takes five working days.")
     question, chunk = shared.embedder.embed(["A refund takes five working days.", found.hits[0].chunk.embedded_text])

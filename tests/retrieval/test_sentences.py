@@ -16,7 +16,7 @@ CHUNK = Chunk("help/a.md#0", "help", "a.md", 0, "Export", "Limits", "Pro has 10,
 
 
 def texts(text: str) -> list[tuple[str, str]]:
-    return [(sentence.lead, sentence.text) for sentence in sentences_of(replace(CHUNK, text=text))]
+    return [(sentence.lead, sentence.text) for sentence in sentences_of(text)]
 
 
 def test_head_and_each_sentence_are_embedded_alone() -> None:
@@ -47,7 +47,7 @@ def test_an_abbreviation_ends_nothing(text: str) -> None:
 @pytest.mark.parametrize("text", ["Yes.", "", "x" * 5000, "| alone |"])
 def test_any_text_is_a_sentence(text: str) -> None:
     chunk = replace(CHUNK, title="", heading="", text=text)
-    assert [sentence.text for sentence in sentences_of(chunk)] == [text]
+    assert [sentence.text for sentence in sentences_of(text)] == [text]
     assert embedded_sentences(chunk) == [text, text]
 
 
@@ -79,6 +79,13 @@ def test_the_best_sentence_is_shown_however_long_it_is() -> None:
 def test_shared_words_and_the_rank_count_beside_the_cosine() -> None:
     assert cut(3, [0.5, 0.5, 0.5], question="What are seven and eight?") == [("b.md", "Seven eight nine.")]
     assert cut(3, [0.5, 0.5, 0.5], [0.5, 0.5]) == [("b.md", "One two three.")]
+
+
+def test_steps_count_more() -> None:
+    steps = replace(CHUNK, text="One two three.\n\n1. Four five.\n2. Six.")
+    for close, shown in ((0.45, "1. Four five.\n2. Six."), (0.3, "One two three.")):
+        (found,) = excerpts("?", [steps], [np.array([0.5, close], dtype=np.float32)], 3)
+        assert found.text == shown
 
 
 def test_a_table_shows_its_head_once() -> None:

@@ -14,6 +14,7 @@ from bot.weights.errors import WeightsMissing
 from prompts.tokenizer import ChatTokenizer
 from tests.bot.conftest import BotWith, bots_of, no_variables
 from tests.bot.world import World, small_world
+from tests.stand_ins import HashEmbedder
 from training.companies import Company, load_companies
 from training.conversations import Conversation
 from training.grow import grow
@@ -32,7 +33,7 @@ def grown(companies: list[Company]) -> list[Conversation]:
     """Give 2,000 conversations in the words of the companies' files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.grow._RENAMED", 0.0)
-        return grow(companies, 2000, seed=0)
+        return grow(companies, 2000, seed=0, embedder=HashEmbedder())
 
 
 @pytest.fixture(scope="session")

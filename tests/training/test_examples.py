@@ -30,8 +30,8 @@ ANSWER = f"Hi,\n\nThe download link expires after 7 days. [1]\n\n{CLOSING}"
 ADA = "cus_1"
 
 
-def evidence(world: World, top_k: int = 4, held_out: Sequence[str] = ()) -> SearchedEvidence:
-    return SearchedEvidence(world.searcher, world.records, top_k, frozenset(held_out))
+def evidence(world: World, top_k: int = 4, words: int = 0, held_out: Sequence[str] = ()) -> SearchedEvidence:
+    return SearchedEvidence(world.searcher, world.records, top_k=top_k, words=words, held_out=frozenset(held_out))
 
 
 def builder(
@@ -163,19 +163,19 @@ def test_the_words_of_a_company_are_its_own(small: World) -> None:
 def test_passages_come_in_any_order_and_the_same_for_the_same_seed(small: World) -> None:
     def documents() -> list[tuple[str, ...]]:
         built = builder(small)
-        return [example_of(built, talk(QUESTION)).documents for _ in range(40)]
+        return [example_of(built, talk(QUESTION)).documents for _ in range(80)]
 
     orders = documents()
     searched = example_of(builder(small, shuffled=False), talk(QUESTION)).documents
     assert len(set(orders)) > 3 and {frozenset(order) for order in orders} == {frozenset(searched)}
-    assert 20 <= orders.count(searched) <= 38, "three quarters are in the order of the search"
+    assert 60 <= orders.count(searched) <= 78, "nine in ten are in the order of the search"
     assert documents() == orders
 
 
 def test_a_marker_follows_its_passage_wherever_it_stands(small: World) -> None:
     built = builder(small)
     places = set()
-    for _ in range(120):
+    for _ in range(300):
         example = example_of(built, talk(QUESTION, ANSWER))
         (n,) = {int(marker) for marker in range(1, 5) if f"[{marker}]" in example.answer}
         assert "expires after 7 days" in passages_in(example.messages)[n]
@@ -373,7 +373,7 @@ def test_an_answer_never_marks_a_passage_that_the_budget_has_dropped(small: Worl
 def test_the_budget_never_drops_the_passage_that_holds_the_answer(small: World) -> None:
     """Serving drops the lowest of the ranking; here the first of the search is the one that is needed."""
     built = builder(small, prompt_tokens=240)
-    kept = [example_of(built, talk(QUESTION, "Hi,\n\nIt works for a week.")) for _ in range(40)]
+    kept = [example_of(built, talk(QUESTION, "Hi,\n\nIt works for a week.")) for _ in range(80)]
     assert all(len(example.documents) < 4 for example in kept), "the budget drops nothing: choose a smaller one"
     assert all("help/export.md" in example.documents for example in kept)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from prompts.messages import Message
+from retrieval.sentences import sentences_of
+from tests.stand_ins import HashEmbedder
 from tests.training.test_companies import small
 from training.cases import Case, Said
 from training.companies import Asked, Company
@@ -50,8 +52,11 @@ def asked_by_wording(companies: list[Company]) -> dict[tuple[str, str], list[tup
 
 
 def test_the_same_seed_gives_the_same_conversations(companies: list[Company]) -> None:
-    assert grow(companies, 300, seed=0) == grow(companies, 300, seed=0) == grow(companies, 400, seed=0)[:300]
-    assert grow(companies, 300, seed=1) != grow(companies, 300, seed=0)
+    def grown(count: int, seed: int) -> list[Conversation]:
+        return grow(companies[:20], count, seed=seed, embedder=HashEmbedder())
+
+    assert grown(300, 0) == grown(300, 0) == grown(400, 0)[:300]
+    assert grown(300, 1) != grown(300, 0)
 
 
 def test_ids_are_unique(grown: list[Conversation]) -> None:
@@ -88,7 +93,7 @@ def test_every_kind_has_its_share(
         kinds["known"] += bool(reply.record)
     shares = {kind: count / len(grown) for kind, count in kinds.items()}
     assert 0.4 < shares["questions"] < 0.7
-    assert 0.05 < shares["absent"] < 0.25 and 0.05 < shares["unanswerable"] < 0.2
+    assert 0.05 < shares["absent"] < 0.25 and 0.03 < shares["unanswerable"] < 0.2
     for kind in ("by", "record", "ambiguous", "ticket", "closed"):
         assert 0.01 < shares[kind] < 0.12, (kind, shares)
     assert 0.05 < shares["two turns"] < 0.3 and 0.5 < shares["known"] < 0.85
@@ -121,7 +126,8 @@ def test_a_marker_points_at_the_passage_that_the_writer_named(
         texts = [text for _, asked in meant for text in (*asked.texts, *asked.answers.values())]
         said = [text for text in texts if pattern(NAMED.sub("[{n}]", text)).search(reply.content)]
         named = [NAMED.findall(text) for text in said]
-        assert pointed in named, reply.content
+        more = pointed[-2:-1] == pointed[-1:]  # a sentence may be added, of the passage that was named last
+        assert pointed in named or (more and pointed[:-1] in named), reply.content
         checked += 1
     assert checked > 1000
 
@@ -149,16 +155,25 @@ def test_passages_hold_no_open_slots_and_are_distinct(grown: list[Conversation])
     for _, _, reply in replies(grown):
         texts = [message.text + message.title + message.heading for message in reply.passages or ()]
         assert not re.search(r"\{[\w.]+\}", "".join([reply.content, *texts]))
-        assert len(set(texts)) == len(texts) <= 6
+        assert len(set(texts)) == len(texts) <= 8
 
 
-def test_a_scene_keeps_its_values(companies: list[Company], grown: list[Conversation]) -> None:
-    """One conversation never shows the same passage in two versions."""
-    for conversation in grown:
-        seen: dict[str, str] = {}
-        for message in conversation.messages:
-            for passage in message.passages or ():
-                assert seen.setdefault(passage.document, passage.text) == passage.text
+def test_only_the_closest_sentences_are_shown(companies: list[Company], grown: list[Conversation]) -> None:
+    passages = {(company.company, p.id): p for company in companies for p in company.passages}
+    whole = shown = 0
+    for conversation, _, reply in replies(grown):
+        assert sum(len(p.text.split()) for p in reply.passages or ()) <= 260, "180 words and the heads of tables"
+        for passage in reply.passages or ():
+            text = passages[conversation.company or "", passage.document].text
+            whole, shown = whole + len(text.split()), shown + len(passage.text.split())
+            lines = [line for line in passage.text.splitlines() if "{" not in text]
+            assert all(line in text for line in lines)
+    assert 0.2 < shown / whole < 0.8
+
+
+def test_some_answers_go_on_with_the_closest_sentence_left(grown: list[Conversation]) -> None:
+    goes_on = re.compile(r"\[(\d)\] [^\n\[]+\. \[\1\]\n\n[^\n]+$")
+    assert sum(bool(goes_on.search(reply.content)) for _, _, reply in replies(grown)) > 200
 
 
 def test_only_the_first_reply_greets_and_by_the_records_first_name(grown: list[Conversation]) -> None:
@@ -192,7 +207,7 @@ def test_an_absent_question_does_not_show_its_gold(
     for conversation, index, reply in replies(grown):
         if conversation.knowledge == "none" or not any(offer in reply.content for offer in _ABSENT):
             continue
-        meant = asked_by_wording[conversation.company or "", conversation.messages[index - 1].content]
+        meant = asked_by_wording.get((conversation.company or "", conversation.messages[index - 1].content), [])
         gold = {name for kind, asked in meant if kind == "questions" for name in asked.passages}
         assert not gold & {passage.document for passage in reply.passages or ()}
         checked += bool(gold)
@@ -262,7 +277,7 @@ def test_a_question_back_ends_with_a_question(companies: list[Company]) -> None:
 
 
 def test_a_small_company_can_be_grown_from() -> None:
-    conversations = grow([Company.model_validate(small())], 200, seed=3)
+    conversations = grow([Company.model_validate(small())], 200, seed=3, embedder=HashEmbedder())
     assert len({conversation.conversation_id for conversation in conversations}) == 200
     discounts = {"Basic": "None. [", "Plus": "10 %. [", "Max": "20 %. ["}
     told = 0
@@ -281,7 +296,7 @@ def test_a_question_about_record_and_passage_is_asked_of_the_known_and_with_its_
         {"ask": ["Is my tier cheaper?"], "record": True, "passages": ["prices"],
          "answer": "You are on {record.tier}; a lamp costs {price}. [prices]"}
     )  # fmt: skip
-    conversations = grow([Company.model_validate(content)], 300, seed=0)
+    conversations = grow([Company.model_validate(content)], 300, seed=0, embedder=HashEmbedder())
     asked = [c for c in conversations if c.messages[0].content == "Is my tier cheaper?" and not c.knowledge]
     answers = [c.messages[1] for c in asked if MARKER.search(c.messages[1].content)]
     assert answers
@@ -301,9 +316,11 @@ def test_messages_alternate_and_begin_with_the_customer(grown: list[Conversation
 
 def test_some_scenes_speak_of_other_things(companies: list[Company], grown: list[Conversation]) -> None:
     own = {message.content for conversation in grown for message in conversation.messages}
-    renamed = grow(companies, 400, seed=0)
+    renamed = grow(companies, 400, seed=0, embedder=HashEmbedder())
     asked = [conversation.messages[0].content for conversation in renamed if conversation.knowledge != "none"]
-    texts = {p.text for company in companies for p in company.passages if "{" not in p.text}
-    shown = [s.text for c in renamed for m in c.messages for s in m.passages or () if "{" not in s.text]
-    assert 0 < sum(text.strip() + "\n" in texts or text in texts for text in shown) < len(shown)
+    texts = {
+        s.text for company in companies for p in company.passages for s in sentences_of(p.text) if "{" not in s.text
+    }
+    shown = [s.text for c in renamed for m in c.messages for p in m.passages or () for s in sentences_of(p.text)]
+    assert 0.2 < sum(text in texts for text in shown) / len(shown) < 0.8
     assert len(set(asked) - own) > 40
