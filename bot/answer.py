@@ -34,6 +34,7 @@ __all__ = ["MODES", "Answer", "Begun", "BotOptions", "Citation", "Delta", "Done"
 
 
 _WHOLE = 10_000  # words; no passage has so many
+_NEARLY = 0.15  # by which a passage that is quoted may be less similar to the question than the most similar one
 
 
 @dataclass(slots=True)
@@ -230,11 +231,9 @@ class SupportBot:
         with closing(self._pieces(work)) as pieces:
             yield from verifier.shown(pieces)
         cut_short = work.speaker.model.count_text(work.raw) >= self._options.sampling.max_tokens
-        more = ""
-        if verifier.cited and work.found and work.found.hits:
-            more = verifier.quote(work.prompt.passages, self._options.quote_words)
+        more = verifier.more(_close_passages(work), self._options.quote_words) if verifier.cited else ""
         rest = verifier.rest(cut_short=cut_short)
-        yield f"\n\n{more}\n\n{rest.strip()}" if more else rest
+        yield f"{more}\n\n{rest.strip()}" if more else rest
         work.decision = decide_after(work.decision, verifier, self._options.slots, lambda: self._quotes(work, verifier))
         yield work.decision.text if verifier.showed_text else _greeted(work)
 
@@ -248,7 +247,7 @@ class SupportBot:
         if not work.found or not work.found.hits or work.found.similarity < self._options.quote_similarity:
             return ""
         if words:
-            return verifier.quote(work.prompt.passages, words)
+            return verifier.quote(_close_passages(work), words)
         return "" if verifier.refused else verifier.quote(work.prompt.passages[:1], _WHOLE)
 
     def _pieces(self, work: _Work) -> Generator[str, None, None]:
@@ -320,6 +319,14 @@ class SupportBot:
         if conversation_id is not None:
             return self.turns.history(conversation_id, caller)[-MAX_HISTORY:]
         return [m for m in history or () if m.role != "system" and m.content.strip()][-MAX_HISTORY:]
+
+
+def _close_passages(work: _Work) -> list[Passage]:
+    """Return the passages that are nearly as close to the question as the closest one."""
+    assert work.prompt is not None
+    similarity = {hit.chunk.chunk: hit.similarity for hit in work.found.hits} if work.found else {}
+    least = max(similarity.values(), default=0.0) - _NEARLY
+    return [p for p in work.prompt.passages if similarity.get(p.chunk, -1.0) >= least]
 
 
 def _greeted(work: _Work) -> str:

@@ -98,6 +98,12 @@ class Verifier:
             return ""
         return self._show(_DANGLING.sub("", held))
 
+    def more(self, passages: Sequence[Passage], words: int) -> str:
+        """Return what goes on from what was shown: quotations after an empty line, or nothing."""
+        quoted = self.quote(passages, words)
+        ends = len(self._shown) - len(self._shown.rstrip("\n"))
+        return "\n" * max(0, 2 - ends) + quoted if quoted else ""
+
     def quote(self, passages: Sequence[Passage], words: int) -> str:
         """Return what passages, the best first, say beyond what was shown, until all of it has `words` words.
 

@@ -68,7 +68,7 @@ def test_a_model_that_reads_follows_and_recites_nothing() -> None:
 
 def test_a_model_that_memorised_recites_and_does_not_follow() -> None:
     found, _ = probed("Up to 501 rows.", [example(501), example(501, n=2), example(777, n=3)])
-    assert found == Probe(asked_without=3, recited=2, asked_edited=3, followed=0)
+    assert found == Probe(asked_without=3, recited=2, asked_edited=2, followed=0)
 
 
 def test_what_the_question_says_is_no_recital() -> None:
@@ -81,9 +81,18 @@ def test_a_copy_is_followed_where_all_that_changed_is_said() -> None:
     def first_alone(messages: Sequence[Message]) -> str:
         return reads(messages).partition(" and ")[0]
 
+    def first_once_edited(messages: Sequence[Message]) -> str:
+        return reads(messages) if "501" in messages[-1].content else first_alone(messages)
+
     made = example(501, answer="501 rows and 9000 files. [1]")
-    assert probed(first_alone, [made])[0].followed == 0
-    assert probed(reads, [made])[0].followed == 1
+    assert probed(first_once_edited, [made])[0] == Probe(1, 0, 1, 0)
+    assert probed(reads, [made])[0] == Probe(1, 0, 1, 1)
+
+
+def test_a_question_that_was_not_answered_rightly_is_not_edited() -> None:
+    found, asked = probed("I could not find that.", some(4))
+    assert found == Probe(asked_without=4, recited=0, asked_edited=0, followed=0)
+    assert len(asked) == 8
 
 
 def test_the_bare_question_shows_neither_passages_nor_what_was_said_before() -> None:
@@ -98,7 +107,8 @@ def test_the_bare_question_shows_neither_passages_nor_what_was_said_before() -> 
 def test_the_edited_prompt_keeps_all_but_its_numbers() -> None:
     made = example(501)
     _, asked = probed(reads, [made])
-    (edited,) = [messages for messages in asked if is_shown(messages)]
+    whole, edited = [messages for messages in asked if is_shown(messages)]
+    assert whole == made.messages
     assert edited[:-1] == made.messages[:-1]
     assert "501" not in edited[-1].content and "9000 files" in edited[-1].content
 
@@ -115,8 +125,8 @@ def test_only_examples_with_numbers_to_change_are_asked_and_no_copies() -> None:
 
 def test_at_most_so_many_are_asked_and_the_same_for_the_same_seed() -> None:
     found, asked = probed(reads, some(8), count=3)
-    assert (found.asked_without, found.asked_edited, len(asked)) == (3, 3, 6)
-    assert len({messages[-1].content for messages in asked}) == 6
+    assert (found.asked_without, found.asked_edited, len(asked)) == (3, 3, 9)
+    assert len({messages[-1].content for messages in asked}) == 9
     assert probed(reads, some(8), count=3) == (found, asked)
     assert probed(reads, some(8), count=3, seed=1)[1] != asked
 
@@ -133,7 +143,7 @@ def test_it_samples_as_told_and_says_how_far_it_is() -> None:
         seed=0,
         progress=lambda *step: told.append(step),
     )
-    assert model.samplings == [SAMPLING] * 4
+    assert model.samplings == [SAMPLING] * 6
     assert told == [("probe", 1, 2), ("probe", 2, 2)]
 
 
