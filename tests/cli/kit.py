@@ -46,7 +46,8 @@ min_similarity = 0.1
 
 
 def use_stand_ins(setattr_: Callable[..., None], embedder: Embedder, model: ChatModel | None) -> None:
-    """Put stand-ins where the command builds the real ones."""
+    """Put stand-ins where the command builds the real ones; no release is shipped then."""
+    setattr_(bot.bootstrap, "SHIPPED", None)
     setattr_(bot.bootstrap, "build_embedder", lambda settings: embedder)
     if model is not None:
         setattr_(bot.bootstrap, "build_model", lambda settings: model)
