@@ -42,7 +42,7 @@ def decide_after(before: Decision | None, verifier: Verifier, slots: Slots, quot
         return before if verifier.showed_text else Decision(before.action, before.reason, slots.closing)
     if verifier.supported:
         return Decision("answer", "supported by the evidence", "")
-    if verifier.asked_back:
+    if verifier.asked_back and not verifier.refused:  # of a refusal nothing is shown
         return Decision("follow_up", "the model asked back", "")
     why = (
         "the model found no answer in the evidence" if verifier.refused else "nothing that the model wrote is supported"

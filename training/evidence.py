@@ -74,9 +74,8 @@ class SearchedEvidence:
         best = max(chunks, key=lambda c: len(words & content_words(c.embedded_text)), default=None)
         if best is None or not self._words:
             return best
-        alike = np.zeros(
-            len(sentences_of(best.text)), dtype=np.float32
-        )  # the words that they share are all that is asked
+        # The words that a sentence shares with the answer are all that is asked here.
+        alike = np.zeros(len(sentences_of(best.text)), dtype=np.float32)
         return excerpts(answer, [best], [alike], len(answer.split()))[0]
 
     @cached_property

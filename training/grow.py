@@ -316,7 +316,7 @@ class _Scene:
 
 
 def _filled(text: str, values: Mapping[str, object]) -> str:
-    return _SLOT.sub(lambda m: str(values.get(m[1], "")), text)
+    return _SLOT.sub(lambda m: str(values[m[1]]), text)
 
 
 def _first_values(company: Company) -> dict[str, str]:

@@ -211,6 +211,13 @@ def test_decline_where_the_model_refuses(bot_with: BotWith, reply: str) -> None:
     assert answer.text == SLOTS.decline  # in the company's words
 
 
+@pytest.mark.parametrize("words", [0, 20])
+def test_a_question_before_a_refusal_leaves_no_empty_answer(bot_with: BotWith, words: int) -> None:
+    reply = "Which warehouse does the Pro plan mean? I could not find anything about that in the documentation."
+    answer = reply_of(bot_with, reply, quote_words=words)
+    assert (answer.action, answer.text) == ("decline", SLOTS.decline)
+
+
 def test_a_supported_sentence_with_a_negation_is_no_refusal(bot_with: BotWith) -> None:
     answer = reply_of(bot_with, f"If you do not know it yet: {PRO}")
     assert answer.action == "answer"
