@@ -9,21 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bot.decide import Decision, decide_after, decide_before
 from bot.errors import ConfigError
+from bot.grounding import strip_markers
 from bot.models import ChatModel, Sampling
 from bot.phrase import names_a_field, phrase, record_shown, said_before
 from bot.speakers import Speaker, Speakers, one_model
 from bot.turns import Caller, Turn, TurnLog, new_id
 from bot.values import MAX_HISTORY, MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
-from bot.verify import Verifier, trimmed
+from bot.verify import Quotable, Verifier, trimmed
 from prompts.messages import Message, Passage, Prompt
-from retrieval.documents import Chunk
+from retrieval.documents import Chunk, Sentence
 from retrieval.records import Customer, Records
 from retrieval.search import Found, Searcher, check_question
+from retrieval.sentences import sentences_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["MODES", "Answer", "Begun", "BotOptions", "Citation", "Delta", "Done", "Event", "Mode", "SupportBot"]
 
 
-_WHOLE = 10_000  # words; no passage has so many
-_NEARLY = 0.15  # by which a passage that is quoted may be less similar to the question than the most similar one
+_ALL = 10_000  # words; no passage has so many
+# By which a sentence that is quoted may be rated worse than the best one: in log odds, or where no reranker read it.
+_NEARLY_READ, _NEARLY = 3.0, 0.3
 
 
 @dataclass(slots=True)
@@ -151,6 +154,7 @@ class SupportBot:
     def warm_up(self) -> None:
         """Load what the first question would wait for; nothing is logged."""
         self.readiness()
+        self.searcher.warm_up()
         for _ in self.speakers.speaker("hybrid").model.stream([Message("user", "Hello")], Sampling(max_tokens=1)):
             pass
 
@@ -221,7 +225,7 @@ class SupportBot:
             return
         checked = self._options.check_grounding and work.mode != "finetuned"
         work.verifier = verifier = Verifier(
-            work.prompt,
+            replace(work.prompt, passages=()) if self._is_beside(work) else work.prompt,
             checked=checked,
             own_history=work.own_history,
             small_talk=work.decision is not None,
@@ -231,11 +235,18 @@ class SupportBot:
         with closing(self._pieces(work)) as pieces:
             yield from verifier.shown(pieces)
         cut_short = work.speaker.model.count_text(work.raw) >= self._options.sampling.max_tokens
-        more = verifier.more(_close_passages(work), self._options.quote_words) if verifier.cited else ""
+        more = verifier.more(_quotable(work), self._options.quote_words) if verifier.cited else ""
         rest = verifier.rest(cut_short=cut_short)
         yield f"{more}\n\n{rest.strip()}" if more else rest
         work.decision = decide_after(work.decision, verifier, self._options.slots, lambda: self._quotes(work, verifier))
+        if work.decision.action == "decline" and self._is_beside(work):
+            work.decision = replace(work.decision, reason="nothing that was found answers the question")
         yield work.decision.text if verifier.showed_text else _greeted(work)
+
+    def _is_beside(self, work: _Work) -> bool:
+        """Say whether what was found is about something else than the question, so that no answer can rest on it."""
+        evidence = work.found.evidence if work.found else None
+        return evidence is not None and evidence < self._options.min_evidence
 
     def _quotes(self, work: _Work, verifier: Verifier) -> str:
         """Quote the best passages where one is so close to the question that they answer by themselves.
@@ -244,11 +255,15 @@ class SupportBot:
         """
         assert work.prompt is not None
         words = self._options.quote_words
-        if not work.found or not work.found.hits or work.found.similarity < self._options.quote_similarity:
+        found = work.found
+        if not found or not found.hits or self._is_beside(work):
+            return ""
+        if (found.similarity if found.evidence is None else found.evidence) < self._options.quote_threshold:
             return ""
         if words:
-            return verifier.quote(_close_passages(work), words)
-        return "" if verifier.refused else verifier.quote(work.prompt.passages[:1], _WHOLE)
+            return verifier.quote(_quotable(work), words)
+        first = work.prompt.passages[0].n
+        return "" if verifier.refused else verifier.quote([q for q in _quotable(work) if q.passage == first], _ALL)
 
     def _pieces(self, work: _Work) -> Generator[str, None, None]:
         assert work.prompt is not None
@@ -321,12 +336,24 @@ class SupportBot:
         return [m for m in history or () if m.role != "system" and m.content.strip()][-MAX_HISTORY:]
 
 
-def _close_passages(work: _Work) -> list[Passage]:
-    """Return the passages that are nearly as close to the question as the closest one."""
+def _quotable(work: _Work) -> list[Quotable]:
+    """Return the sentences that answer nearly as well as the best one, the best first.
+
+    Those of passages that are shown whole are rated by how similar their passage is.
+    """
     assert work.prompt is not None
-    similarity = {hit.chunk.chunk: hit.similarity for hit in work.found.hits} if work.found else {}
-    least = max(similarity.values(), default=0.0) - _NEARLY
-    return [p for p in work.prompt.passages if similarity.get(p.chunk, -1.0) >= least]
+    hits = {hit.chunk.chunk: hit for hit in work.found.hits} if work.found else {}
+    rated = [
+        (rating, Quotable(passage.n, place, Sentence(strip_markers(sentence.text), strip_markers(sentence.lead))))
+        for passage in work.prompt.passages
+        if (hit := hits.get(passage.chunk))
+        for place, (sentence, rating) in enumerate(
+            hit.sentences or [(sentence, hit.similarity) for sentence in sentences_of(hit.chunk.text)]
+        )
+    ]
+    least = max((rating for rating, _ in rated), default=0.0)
+    least -= _NEARLY_READ if work.found and work.found.evidence is not None else _NEARLY
+    return [one for rating, one in sorted(rated, key=lambda pair: -pair[0]) if rating >= least]
 
 
 def _greeted(work: _Work) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from bot.speakers import Speakers
     from bot.turns import TurnLog
     from retrieval.refresh import Refresher
+    from retrieval.reranker import Reranker
     from retrieval.search import Searcher
 
 _QUOTE_WORDS = 60  # of an answer by the local model, where the settings say nothing
+_MIN_EVIDENCE = 0.85  # below which passages are no evidence to the local model, which cannot tell itself
 _SHOWN_EXAMPLES = 3  # conversations that prompt mode shows
 
 
@@ -101,7 +104,21 @@ def build_searcher(settings: Settings, records: Records | None = None) -> Search
         build_embedder(settings),
         records or build_records(settings),
         settings.retrieval,
+        reranker_of(settings),
     )
+
+
+def reranker_of(settings: Settings) -> Callable[[], Reranker] | None:
+    """Return what loads the reranker, None where the settings have none; its ratings go with the local embedder's."""
+    if not settings.retrieval.reranker or settings.retrieval.embedder != "local":
+        return None
+
+    def load() -> Reranker:
+        from retrieval.reranker import Reranker
+
+        return Reranker(weights.embedder_folder(settings.cache))
+
+    return load
 
 
 def build_generations(settings: Settings) -> Generations:
@@ -222,7 +239,8 @@ def options(settings: Settings) -> BotOptions:
         words=settings.retrieval.words,
         min_similarity=settings.retrieval.min_similarity,
         check_grounding=bot.check_grounding,
-        quote_similarity=bot.quote_similarity,
+        quote_threshold=bot.quote_threshold,
+        min_evidence=bot.min_evidence if bot.min_evidence is not None else _MIN_EVIDENCE * (bot.model == "local"),
         quote_words=bot.quote_words if bot.quote_words is not None else _QUOTE_WORDS * (bot.model == "local"),
         has_sources=bool(settings.sources),
         examples=_examples(settings),

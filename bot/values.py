@@ -77,7 +77,8 @@ class BotOptions:
     words: int = 150
     min_similarity: float = 0.2
     check_grounding: bool = True
-    quote_similarity: float = 0.5
+    min_evidence: float = 0.0  # where a reranker has read the passages
+    quote_threshold: float = 0.5
     quote_words: int = 0  # that an answer is completed to; 0: passages are quoted only for a lost answer
     has_sources: bool = True  # a deployment without sources answers from its weights
     examples: tuple[Message, ...] = ()  # shown exchanges of prompt mode

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from bot.grounding import Grounding, content_words, plain_sentence, specifics_of, strip_markers
 from bot.sentences import units
 from prompts.build import SECTIONS
-from prompts.messages import Passage, Prompt
-from retrieval.sentences import Sentence, sentences_of
+from prompts.messages import Prompt
+from retrieval.documents import Sentence
 
 # The bot or its documentation must be the one that lacks the answer: "if you do not have a key" refuses nothing.
 _REFUSES = re.compile(
@@ -28,6 +29,15 @@ _DANGLING = re.compile(r"(?:\s*(?:[^\n]*:|\d{1,2}[.)]|[-*]))+\s*$")  # announces
 _SAID = 0.6  # share of a sentence's words from which on it has been said
 _LONGER = 25  # words that a quotation may go beyond what is wanted
 _TERMINAL = re.compile(r"[.!?:)\]\"*|`]\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Quotable:
+    """Hold a sentence that may be quoted, and where it stands."""
+
+    passage: int  # its number in the prompt
+    place: int  # among the passage's sentences
+    sentence: Sentence
 
 
 class Verifier:
@@ -98,32 +108,32 @@ class Verifier:
             return ""
         return self._show(_DANGLING.sub("", held))
 
-    def more(self, passages: Sequence[Passage], words: int) -> str:
+    def more(self, quotable: Sequence[Quotable], words: int) -> str:
         """Return what goes on from what was shown: quotations after an empty line, or nothing."""
-        quoted = self.quote(passages, words)
+        quoted = self.quote(quotable, words)
         ends = len(self._shown) - len(self._shown.rstrip("\n"))
         return "\n" * max(0, 2 - ends) + quoted if quoted else ""
 
-    def quote(self, passages: Sequence[Passage], words: int) -> str:
-        """Return what passages, the best first, say beyond what was shown, until all of it has `words` words.
+    def quote(self, quotable: Sequence[Quotable], words: int) -> str:
+        """Return what sentences, the best first, say beyond what was shown, until all of it has `words` words.
 
         Each quotation cites its passage. A sentence that would make it much longer is left out.
         """
         size = len(self._shown.split())
         said, figures = content_words(self._shown), specifics_of(self._shown)
-        quotes: list[str] = []
-        for passage in passages:
-            kept: list[Sentence] = []
-            for sentence in sentences_of(strip_markers(passage.text)):
-                more, own, new = len(sentence.text.split()), content_words(sentence.text), specifics_of(sentence.text)
-                is_said = new <= figures and len(own & said) >= _SAID * len(own)
-                if size < words and size + more <= words + _LONGER and not is_said:
-                    kept.append(sentence)
-                    size, said, figures = size + more, said | own, figures | new
-            if kept:
-                self._cited.setdefault(passage.n)
-                quotes.append(_mark(_flowing(kept), passage.n))
-        return "\n\n".join(quotes)
+        kept: dict[int, list[Quotable]] = {}
+        for one in quotable:
+            text = one.sentence.text
+            more, own, new = len(text.split()), content_words(text), specifics_of(text)
+            is_said = new <= figures and len(own & said) >= _SAID * len(own)
+            if size < words and size + more <= words + _LONGER and not is_said:
+                kept.setdefault(one.passage, []).append(one)
+                size, said, figures = size + more, said | own, figures | new
+        self._cited |= dict.fromkeys(kept)
+        return "\n\n".join(
+            _mark(_flowing([one.sentence for one in sorted(own, key=lambda one: one.place)]), passage)
+            for passage, own in kept.items()
+        )
 
     def _judge(self, unit: str) -> str:
         plain = strip_markers(unit)

@@ -59,6 +59,19 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Sentence:
+    """Hold what can be shown by itself: a sentence, an item, a row, or a list of numbered steps as a whole."""
+
+    text: str
+    lead: str = ""  # what it cannot be understood without: the head of its table, the line that announces its steps
+
+    @property
+    def whole(self) -> str:
+        """Join the lead and the text."""
+        return f"{self.lead}\n{self.text}" if self.lead else self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """Hold a found chunk; `rank` counts from 1, `score` is comparable within one answer only."""
 
@@ -66,6 +79,7 @@ class Hit:
     chunk: Chunk
     score: float
     similarity: float  # cosine of question and chunk, -1 to 1; 0.0 where only the lexical index found it
+    sentences: tuple[tuple[Sentence, float], ...] = ()  # with their ratings, where the chunk is cut down to its best
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +17,8 @@ from retrieval.fusion import reciprocal_rank_fusion
 from retrieval.generations import Manifest
 from retrieval.reader import KnowledgeReader, Snapshot
 from retrieval.records import Records, Ticket
-from retrieval.sentences import excerpts
+from retrieval.reranker import Reranker, evidence, joined
+from retrieval.sentences import best_places, excerpt, rated, sentences_of
 from retrieval.settings import RetrievalSettings
 
 MAX_QUESTION_CHARACTERS = 4000
@@ -43,6 +45,7 @@ class Found:
     hits: tuple[Hit, ...]
     tickets: tuple[FoundTicket, ...]
     milliseconds: float
+    evidence: float | None = None  # how probable it is that a sentence answers; None where no reranker read them
 
     @property
     def similarity(self) -> float:
@@ -80,14 +83,22 @@ def _vectors(queries: Sequence[_Query]) -> Vectors:
     return np.stack([query.vector for query in queries])
 
 
-def _excerpts(
-    snapshot: Snapshot, question: str, queries: Sequence[_Query], hits: Sequence[Hit], words: int
-) -> tuple[Hit, ...]:
-    """Cut the hits' chunks down to what is closest to the question; see excerpts."""
-    closeness = [own[1:] for own in snapshot.closeness([hit.chunk.chunk for hit in hits], _vectors(queries))]
-    of = {hit.chunk.chunk: hit for hit in hits}
-    cut = excerpts(question, [hit.chunk for hit in hits], closeness, words)
-    return tuple(replace(of[chunk.chunk], rank=n, chunk=chunk) for n, chunk in enumerate(cut, start=1))
+def _ratings(snapshot: Snapshot, queries: Sequence[_Query], hits: Sequence[Hit]) -> list[Vectors]:
+    """Rate the sentences of each hit by how close they are to the question."""
+    closeness = snapshot.closeness([hit.chunk.chunk for hit in hits], _vectors(queries))
+    return rated(queries[0].text, [hit.chunk for hit in hits], [own[1:] for own in closeness])
+
+
+def _excerpts(hits: Sequence[Hit], ratings: Sequence[Vectors], words: int) -> tuple[Hit, ...]:
+    """Cut the hits' chunks down to their best sentences; see best_places."""
+    cut: list[Hit] = []
+    for index, places in best_places([hit.chunk for hit in hits], ratings, words).items():
+        hit, own = hits[index], ratings[index]
+        sentences = sentences_of(hit.chunk.text)
+        kept = tuple((sentences[place], float(own[place])) for place in places)
+        score = max(rating for _, rating in kept)
+        cut.append(replace(hit, rank=len(cut) + 1, chunk=excerpt(hit.chunk, places), score=score, sentences=kept))
+    return tuple(cut)
 
 
 def _reordered(snapshot: Snapshot, names: Sequence[str], queries: Sequence[_Query]) -> list[tuple[str, float]]:
@@ -102,12 +113,21 @@ class Searcher:
     """Search knowledge and one customer's tickets; safe to share between threads."""
 
     def __init__(
-        self, reader: KnowledgeReader, embedder: Embedder, records: Records, settings: RetrievalSettings
+        self,
+        reader: KnowledgeReader,
+        embedder: Embedder,
+        records: Records,
+        settings: RetrievalSettings,
+        reranker: Callable[[], Reranker] | None = None,
     ) -> None:
+        """Search with these parts; `reranker` is loaded when sentences are first chosen."""
         self._reader = reader
         self._embedder = embedder
         self._records = records
         self._settings = settings
+        self._load_reranker = reranker
+        self._loading = threading.Lock()
+        self._reranker: Reranker | None = None
         self._ticket_vectors: dict[str, Vectors] = {}  # by text: content that is equal has equal vectors
 
     def search(
@@ -128,9 +148,9 @@ class Searcher:
         `earlier` holds the questions asked before in this conversation, oldest first, and `reply` the answer to the
         last of them. The question is then searched alone, together with those questions, and together with that
         answer: a follow-up needs them, a new topic is misled by them. With `words` the chunks come cut down to the
-        sentences closest to the question, so many words in all. Documents named by `without`, as "source/document",
-        are not found. Raises QuestionError, NoGeneration, and GenerationError where the knowledge was built with
-        another embedder.
+        sentences that answer best, so many words in all, in the order of these, and their score is the best one's.
+        Documents named by `without`, as "source/document", are not found. Raises QuestionError, NoGeneration, and
+        GenerationError where the knowledge was built with another embedder.
         """
         started = time.perf_counter()
         text = check_question(question)
@@ -146,11 +166,22 @@ class Searcher:
         with self._reader.snapshot() as snapshot:
             self._check_embedder(snapshot)
             hits = self._rank(snapshot, queries, audience, top_k, by, without)
-            if words and hits:
-                hits = _excerpts(snapshot, text, queries, hits, words)
+            ratings = _ratings(snapshot, queries, hits) if words and hits else []
             generation = snapshot.manifest.generation
+        probable = None
+        if ratings:
+            if read := self._read(queries, hits):
+                ratings = joined(ratings, read)
+                probable = evidence(read, max(hit.similarity for hit in hits))
+            hits = _excerpts(hits, ratings, words)
         tickets = self._tickets(customer_id, vectors[0])
-        return Found(generation, hits, tickets, (time.perf_counter() - started) * 1000)
+        return Found(generation, hits, tickets, (time.perf_counter() - started) * 1000, probable)
+
+    def warm_up(self) -> None:
+        """Load what the first question would wait for."""
+        if self._load_reranker and self._reranker is None:
+            with self._loading:
+                self._reranker = self._reranker or self._load_reranker()
 
     def state(self) -> Manifest | None:
         """Return the manifest of the current generation, None before the first refresh."""
@@ -170,6 +201,18 @@ class Searcher:
         if not self._records.tickets(customer_id):
             return ()
         return self._tickets(customer_id, self._embedder.embed([check_question(question)])[0])
+
+    def _read(self, queries: Sequence[_Query], hits: Sequence[Hit]) -> list[Vectors]:
+        """Let the reranker read the hits; nothing where there is none.
+
+        A question that goes on from others is read alone and after them.
+        """
+        self.warm_up()
+        if self._reranker is None:
+            return []
+        chunks = [hit.chunk for hit in hits]
+        read = [self._reranker.rate(query.text, chunks) for query in queries if query.asked]
+        return [np.maximum.reduce(own) for own in zip(*read, strict=True)]
 
     def _rank(
         self,

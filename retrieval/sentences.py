@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import Stemmer
 
-from retrieval.documents import Chunk
+from retrieval.documents import Chunk, Sentence
 from retrieval.embedders import Vectors
 from retrieval.errors import GenerationError
 
@@ -32,19 +32,6 @@ _ASIDE = frozenset(
 # known; and steps, whose many words blur their vector.
 _SHARED, _RANKED, _STEPS = 0.4, 0.2, 0.1
 _SHORTEST = 3  # words; less says nothing by itself
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """Hold what can be shown by itself: a sentence, an item, a row, or a list of numbered steps as a whole."""
-
-    text: str
-    lead: str = ""  # what it cannot be understood without: the head of its table, the line that announces its steps
-
-    @property
-    def whole(self) -> str:
-        """Join the lead and the text."""
-        return f"{self.lead}\n{self.text}" if self.lead else self.text
 
 
 def sentences_of(text: str) -> list[Sentence]:
@@ -86,27 +73,46 @@ def embedded_sentences(chunk: Chunk) -> list[str]:
     return [chunk.head or chunk.text, *(f"{head}{sentence.whole}" for sentence in sentences_of(chunk.text))]
 
 
-def excerpts(question: str, chunks: Sequence[Chunk], closeness: Sequence[Vectors], words: int) -> list[Chunk]:
-    """Cut chunks, best first, down to the sentences that answer best: at most `words` words, or the best alone.
+def rated(question: str, chunks: Sequence[Chunk], closeness: Sequence[Vectors]) -> list[Vectors]:
+    """Rate the sentences of each chunk, the best first, for a question: the higher, the more it is an answer.
 
-    `closeness` holds the cosine similarities of each chunk's sentences to the question. The chunks come back in the
-    order of their best sentences, which stand in the order of the text; a chunk without any is left out.
+    `closeness` holds the cosine similarities of each chunk's sentences to the question.
     """
     asked = _words(question)
-    cut = [sentences_of(chunk.text) for chunk in chunks]
-    rated = [
-        (float(close) + _worth(asked, sentence) + _RANKED / rank, rank - 1, place)
-        for rank, (sentences, own) in enumerate(zip(cut, closeness, strict=True), start=1)
-        for place, (sentence, close) in enumerate(zip(sentences, own, strict=True))
+    return [
+        np.asarray(
+            [float(close) + _worth(asked, s) + _RANKED / rank for s, close in zip(own, near, strict=True)], np.float32
+        )
+        for rank, (own, near) in enumerate(zip((sentences_of(c.text) for c in chunks), closeness, strict=True), start=1)
     ]
+
+
+def best_places(chunks: Sequence[Chunk], ratings: Sequence[Vectors], words: int) -> dict[int, list[int]]:
+    """Choose the sentences that are rated best: at most `words` words, or the best one alone.
+
+    Gives for each chunk, in the order of their best sentences, the places of what is chosen of it, in the text's order.
+    """
+    cut = [sentences_of(chunk.text) for chunk in chunks]
+    order = [(-float(rating), i, place) for i, own in enumerate(ratings) for place, rating in enumerate(own)]
     chosen: dict[int, list[int]] = {}
     used = 0
-    for _, index, place in sorted(rated, key=lambda one: (-one[0], *one[1:])):
+    for _, index, place in sorted(order):
         size = len(cut[index][place].text.split())
         if not used or (_SHORTEST <= size <= words - used):
             chosen.setdefault(index, []).append(place)
             used += size
-    return [replace(chunks[i], text=_joined([cut[i][place] for place in sorted(p)])) for i, p in chosen.items()]
+    return {index: sorted(places) for index, places in chosen.items()}
+
+
+def excerpt(chunk: Chunk, places: Sequence[int]) -> Chunk:
+    """Cut a chunk down to the sentences at these places."""
+    sentences = sentences_of(chunk.text)
+    return replace(chunk, text=_joined([sentences[place] for place in places]))
+
+
+def excerpts(chunks: Sequence[Chunk], ratings: Sequence[Vectors], words: int) -> list[Chunk]:
+    """Cut chunks down to their best sentences; a chunk without any is left out. See best_places."""
+    return [excerpt(chunks[index], places) for index, places in best_places(chunks, ratings, words).items()]
 
 
 def _joined(sentences: Sequence[Sentence]) -> str:

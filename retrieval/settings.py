@@ -53,6 +53,7 @@ class RetrievalSettings(Table):
 
     embedder: str = "local"  # or a LangChain embeddings class by dotted name
     embedder_options: dict[str, Any] = Field(default_factory=dict)
+    reranker: bool = True  # reads the question with each passage; with the local embedder only
     chunk_characters: int = Field(default=700, ge=100, le=8000)
     top_k: int = Field(default=8, ge=1, le=50)  # passages that a prompt may show
     words: int = Field(default=150, ge=0, le=10_000)  # of them together, in the closest sentences; 0 shows them whole

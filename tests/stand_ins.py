@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from bot.models import Sampling
 from prompts.messages import Message
 from prompts.render import ChatTemplate
+from retrieval.documents import Chunk
 from retrieval.embedders import Vectors
+from retrieval.sentences import sentences_of
+
+ENCODER = Path(os.environ.get("TANDEM_CACHE") or Path.home() / ".cache" / "tandem") / "weights" / "all-minilm-l6-v2"
+needs_weights = pytest.mark.skipif(
+    not (ENCODER / "model.safetensors").is_file(), reason=f"no weights in {ENCODER}: run 'make setup'"
+)
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -71,6 +82,22 @@ def _word_vector(word: str, dimension: int) -> Vectors:
     seed = hashlib.sha256(word.encode("utf-8", "replace")).digest()[:8]
     values = np.random.default_rng(int.from_bytes(seed, "big")).standard_normal(dimension)
     return values.astype(np.float32)
+
+
+class ScriptedReranker:
+    """Rates sentences by `odds`, a function of the question and the sentence; fulfils retrieval.reranker.Reranker.
+
+    `asked` records the questions.
+    """
+
+    def __init__(self, odds: Callable[[str, str], float]) -> None:
+        self.asked: list[str] = []
+        self._odds = odds
+
+    def rate(self, question: str, chunks: Sequence[Chunk]) -> list[Vectors]:
+        self.asked.append(question)
+        texts = [[sentence.whole for sentence in sentences_of(chunk.text)] for chunk in chunks]
+        return [np.array([self._odds(question, text) for text in own], dtype=np.float32) for own in texts]
 
 
 class ScriptedModel:
@@ -132,3 +159,26 @@ def write_documents(folder: Path, documents: Mapping[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return folder
+
+
+def write_tiny_bert(folder: Path, prefix: str = "", dtype: type[np.floating] = np.float32) -> None:
+    """Write a random BERT of one layer, 16 wide, over the real tokenizer; it reads 64 word pieces."""
+    from safetensors.numpy import save_file
+
+    random = np.random.default_rng(3)
+    wide = {"intermediate.dense": (32, 16), "output.dense": (16, 32)}
+    square = {f"attention.{part}": (16, 16) for part in ("self.query", "self.key", "self.value")}
+    shapes = {"embeddings.word_embeddings.weight": (30522, 16)}
+    shapes |= {"embeddings.position_embeddings.weight": (64, 16)}
+    shapes |= {"embeddings.token_type_embeddings.weight": (2, 16)}
+    shapes |= {f"embeddings.LayerNorm.{part}": (16,) for part in ("weight", "bias")}
+    for name, shape in (wide | square | {"attention.output.dense": (16, 16)}).items():
+        shapes |= {f"encoder.layer.0.{name}.weight": shape, f"encoder.layer.0.{name}.bias": shape[:1]}
+    for name in ("attention.output", "output"):
+        shapes |= {f"encoder.layer.0.{name}.LayerNorm.{part}": (16,) for part in ("weight", "bias")}
+    tensors = {prefix + name: random.normal(0, 0.3, shape).astype(dtype) for name, shape in shapes.items()}
+    save_file(tensors, folder / "model.safetensors")
+    config = {"model_type": "bert", "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
+    config |= {"intermediate_size": 32}
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    shutil.copy(ENCODER / "tokenizer.json", folder / "tokenizer.json")

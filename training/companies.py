@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from retrieval.documents import Chunk
 from training.errors import CompaniesError
 
 _SLOT = re.compile(r"\{([^{}]*)\}")
@@ -90,6 +91,34 @@ def load_companies(folder: Path) -> list[Company]:
     if not companies:
         raise CompaniesError(f"There are no company files (*.yaml) in {folder}.")
     return companies
+
+
+def filled(text: str, values: Mapping[str, object]) -> str:
+    """Put values into the slots of a text; KeyError for a slot without one."""
+    return _SLOT.sub(lambda m: str(values[m[1]]), text)
+
+
+def first_values(company: Company) -> dict[str, str]:
+    """Return the first value of each slot and of each field of a record."""
+    records = {f"record.{field}": values[0] for field, values in company.record.items()}
+    return {name: values[0] for name, values in company.slots.items()} | records
+
+
+def passages_of(company: Company, values: Mapping[str, object]) -> list[Chunk]:
+    """Return a company's passages with these values, as a search would find them."""
+    return [
+        Chunk(
+            chunk=f"help/{p.id}#0",
+            source="help",
+            document=p.id,
+            ordinal=0,
+            title=filled(p.title, values),
+            heading=filled(p.heading, values),
+            text=filled(p.text, values).strip(),
+            audience="public",
+        )
+        for p in company.passages
+    ]
 
 
 def problems(company: Company) -> Iterator[str]:

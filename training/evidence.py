@@ -14,7 +14,7 @@ from retrieval.documents import Chunk
 from retrieval.errors import QuestionError
 from retrieval.records import Records
 from retrieval.search import Searcher
-from retrieval.sentences import excerpts, sentences_of
+from retrieval.sentences import excerpts, rated, sentences_of
 
 
 class SearchedEvidence:
@@ -76,7 +76,7 @@ class SearchedEvidence:
             return best
         # The words that a sentence shares with the answer are all that is asked here.
         alike = np.zeros(len(sentences_of(best.text)), dtype=np.float32)
-        return excerpts(answer, [best], [alike], len(answer.split()))[0]
+        return excerpts([best], rated(answer, [best], [alike]), len(answer.split()))[0]
 
     @cached_property
     def _by_document(self) -> dict[str, list[Chunk]]:

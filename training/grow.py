@@ -24,7 +24,7 @@ from bot.settings import Settings
 from retrieval.documents import Chunk
 from retrieval.embedders import Embedder
 from retrieval.sentences import sentences_of
-from training.companies import Asked, Company, load_companies
+from training.companies import Asked, Company, filled, first_values, load_companies, passages_of
 from training.conversations import Conversation, Logged, Shown, write_conversations
 from training.renamed import Renamer
 from training.shelf import Shelf, Wanted, weighty_words
@@ -94,7 +94,7 @@ def grow(companies: Sequence[Company], count: int, seed: int, embedder: Embedder
     """Draw `count` conversations; the same companies, count, seed and embedder give the same ones."""
     draw = random.Random(seed)  # reproducible on purpose
     renamer = Renamer(passage.text for company in companies for passage in company.passages)
-    shelves = {company.company: Shelf(_passages(company, _first_values(company)), embedder) for company in companies}
+    shelves = {company.company: Shelf(passages_of(company, first_values(company)), embedder) for company in companies}
     used: Counter[str] = Counter()
     grown: list[Conversation] = []
     while len(grown) < count:
@@ -113,7 +113,7 @@ class _Scene:
         self._used = used
         self._values = {name: draw.choice(values) for name, values in company.slots.items()}
         self._rename: Callable[[str], str] = lambda text: text
-        self._passages = _passages(company, self._values)
+        self._passages = passages_of(company, self._values)
         if draw.random() < _RENAMED:
             self._rename = renamer.draw([chunk.embedded_text for chunk in self._passages], _WORDS, draw)
             self._passages = [
@@ -232,12 +232,12 @@ class _Scene:
 
     def _wanted(self, wording: str, before: tuple[str, str] | None, answer: str, without: Collection[str]) -> Wanted:
         """Return what is searched with, in the words and values of the shelf."""
-        first = _first_values(self._company)
-        queries = [_filled(wording, first)]
+        first = first_values(self._company)
+        queries = [filled(wording, first)]
         if before:
-            asked, said = (_filled(text, first) for text in before)
+            asked, said = (filled(text, first) for text in before)
             queries += [f"{asked}\n{queries[0]}", f"{said}\n{queries[0]}"]
-        return Wanted(tuple(queries), _filled(answer, first), frozenset(without))
+        return Wanted(tuple(queries), filled(answer, first), frozenset(without))
 
     def _with_more(self, answer: str, wanted: Wanted, shown: Sequence[Chunk]) -> str:
         """Add the closest sentence of the passage that the answer rests on, if it says more: it often settles it."""
@@ -301,7 +301,7 @@ class _Scene:
         values: Mapping[str, object] = self._values
         if customer.record:
             values = {**values, **{f"record.{k}": v for k, v in customer.record.items()}}
-        return _filled(text, values)
+        return filled(text, values)
 
     def _least_used(self, questions: Sequence[Asked]) -> Asked:
         """Draw among those that were asked least, so that every question has its turn."""
@@ -313,31 +313,6 @@ class _Scene:
         text = self._draw.choice([t for t in texts if self._used[t] == least])
         self._used[text] += 1
         return text
-
-
-def _filled(text: str, values: Mapping[str, object]) -> str:
-    return _SLOT.sub(lambda m: str(values[m[1]]), text)
-
-
-def _first_values(company: Company) -> dict[str, str]:
-    records = {f"record.{field}": values[0] for field, values in company.record.items()}
-    return {name: values[0] for name, values in company.slots.items()} | records
-
-
-def _passages(company: Company, values: Mapping[str, object]) -> list[Chunk]:
-    return [
-        Chunk(
-            chunk=f"help/{p.id}#0",
-            source="help",
-            document=p.id,
-            ordinal=0,
-            title=_filled(p.title, values),
-            heading=_filled(p.heading, values),
-            text=_filled(p.text, values).strip(),
-            audience="public",
-        )
-        for p in company.passages
-    ]
 
 
 def _greeting(customer: _Customer) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from bot.grounding import content_words, specifics_of
 from retrieval.documents import Chunk
 from retrieval.embedders import Embedder, Vectors
-from retrieval.sentences import embedded_sentences, excerpts, sentences_of
+from retrieval.sentences import embedded_sentences, excerpts, rated, sentences_of
 
 _TOP_K = 8  # passages that may be shown, as RetrievalSettings.top_k has it
 _ALIKE = 0.4  # share of a statement's words that the sentence it rests on holds
@@ -55,7 +55,7 @@ class Shelf:
         """
         close = self.closeness(wanted)
         ranked = sorted(close, key=lambda name: -float(close[name].max()))
-        needed = self._needed(wanted.answer)
+        needed = self.rests_on(wanted.answer)
         shown = _cut(ranked, close, passages, question, words)
         if all(_holds(shown, passages[name], place) for name, place in needed):
             return shown
@@ -76,7 +76,7 @@ class Shelf:
         there = (item for item in self._rows.items() if item[0] not in wanted.without)
         return {name: (rows @ vectors.T).max(axis=1) for name, rows in there}
 
-    def _needed(self, answer: str) -> list[tuple[str, int]]:
+    def rests_on(self, answer: str) -> list[tuple[str, int]]:
         """Return where each statement of the answer comes from: passage and place of the sentence most like it."""
         statements = [
             said for part in _STATEMENTS.split(_NAMED.sub("", answer)) if len(said := weighty_words(part)) > 1
@@ -110,8 +110,8 @@ def _places(said: frozenset[str], sentences: Sequence[frozenset[str]]) -> Iterat
 def _cut(
     ranked: Sequence[str], close: Mapping[str, Vectors], passages: Mapping[str, Chunk], question: str, words: int
 ) -> list[Chunk]:
-    names = ranked[:_TOP_K]
-    return excerpts(question, [passages[name] for name in names], [close[name][1:] for name in names], words)
+    chunks = [passages[name] for name in ranked[:_TOP_K]]
+    return excerpts(chunks, rated(question, chunks, [close[chunk.document][1:] for chunk in chunks]), words)
 
 
 def _holds(shown: Sequence[Chunk], passage: Chunk, place: int) -> bool:

@@ -82,14 +82,14 @@ def load_weights(path: Path) -> Weights:
     }
 
 
-def build_model(shape: BertShape, weights: Weights) -> Any:
+def build_model(shape: BertShape, weights: Weights, *, pooled: bool = True) -> Any:
     """Build the graph: ids int32 and mask fp32, both (batch, length), to unit vectors (batch, hidden).
 
-    The weights are shared, not copied: keep them alive until the model is compiled. Raise
-    EmbedderError when they do not fit the configuration.
+    With `pooled` False it gives the last states of all word pieces, (batch, length, hidden). The weights are shared,
+    not copied: keep them alive until the model is compiled. Raise EmbedderError when they do not fit the configuration.
     """
     try:
-        return _Graph(shape, weights).model()
+        return _Graph(shape, weights).model(pooled)
     except (KeyError, IndexError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EmbedderError(f"{WEIGHTS} does not fit {CONFIG} ({reason}): run 'make setup'.") from error
@@ -105,8 +105,8 @@ class _Graph:
         self._shape = shape
         self._weights = weights
 
-    def model(self) -> Any:
-        """Join embeddings, layers and pooling."""
+    def model(self, pooled: bool) -> Any:
+        """Join embeddings, layers and, where it is asked for, pooling."""
         import openvino
 
         op = self._op
@@ -117,7 +117,7 @@ class _Graph:
         bias = op.multiply(op.subtract(each_head, self._floats(1.0)), self._floats(_MASKED))
         for layer in range(self._shape.layers):
             state = self._layer(state, bias, f"encoder.layer.{layer}")
-        return openvino.Model([self._pooled(state, mask)], [ids, mask], "sentence_encoder")
+        return openvino.Model([self._pooled(state, mask) if pooled else state], [ids, mask], "sentence_encoder")
 
     def _embeddings(self, ids: Any) -> Any:
         """Add word, position and (always the first) segment embeddings."""

@@ -19,8 +19,9 @@ from prompts.build import build_messages
 from prompts.messages import CustomerContext, Message, Slots, TicketLine
 from retrieval.documents import Chunk
 from retrieval.errors import QuestionError, UnknownCustomer
-from tests.bot.world import CLOSING, EXPORT, PRICES, STAFF_ONLY, asked, passages_in, reader_model
-from tests.stand_ins import ScriptedModel
+from retrieval.search import Searcher
+from tests.bot.world import CLOSING, EXPORT, PRICES, STAFF_ONLY, World, asked, passages_in, reader_model
+from tests.stand_ins import ScriptedModel, ScriptedReranker
 
 BotWith = Callable[..., SupportBot]
 EXPORT_QUESTION = "How do I export my data?"
@@ -206,7 +207,7 @@ def test_a_short_unsupported_statement_is_cut(bot_with: BotWith) -> None:
     ],
 )
 def test_decline_where_the_model_refuses(bot_with: BotWith, reply: str) -> None:
-    answer = reply_of(bot_with, reply, quote_similarity=0.0)
+    answer = reply_of(bot_with, reply, quote_threshold=0.0)
     assert (answer.action, answer.citations) == ("decline", ())
     assert answer.text == SLOTS.decline  # in the company's words
 
@@ -261,7 +262,7 @@ def test_where_nothing_is_supported_the_bot_declines(bot_with: BotWith) -> None:
 
 
 def test_where_nothing_is_supported_a_close_passage_is_quoted(bot_with: BotWith) -> None:
-    answer = reply_of(bot_with, "The Pro plan costs $99 per user each month.", quote_similarity=0.2)
+    answer = reply_of(bot_with, "The Pro plan costs $99 per user each month.", quote_threshold=0.2)
     assert answer.action == "answer"
     assert answer.text == f"{SLOTS.quote}\n\n{PRICES} [1]\n\n{SLOTS.closing}"
     assert [c.document for c in answer.citations] == ["prices.md"]
@@ -269,9 +270,9 @@ def test_where_nothing_is_supported_a_close_passage_is_quoted(bot_with: BotWith)
 
 def test_a_close_passage_is_quoted_for_a_refusal_only_where_the_model_often_misses_it(bot_with: BotWith) -> None:
     refusal = "I could not find anything about that in the documentation."
-    trusted = reply_of(bot_with, refusal, quote_similarity=0.2)
+    trusted = reply_of(bot_with, refusal, quote_threshold=0.2)
     assert (trusted.action, trusted.text) == ("decline", SLOTS.decline)
-    helped = reply_of(bot_with, refusal, quote_similarity=0.2, quote_words=5)
+    helped = reply_of(bot_with, refusal, quote_threshold=0.2, quote_words=5)
     assert helped.action == "answer"
     assert helped.text == f"{SLOTS.quote}\n\n{PRO} [1]\n\n{SLOTS.closing}"
 
@@ -340,6 +341,124 @@ def test_a_sentence_cut_short_by_the_limit_of_tokens_is_left_out(bot_with: BotWi
 def test_without_checking_everything_is_shown_without_markers(bot_with: BotWith) -> None:
     answer = reply_of(bot_with, "Pro costs $99. [1]", check_grounding=False)
     assert (answer.text, answer.citations) == ("Pro costs $99.", ())
+
+
+# Evidence
+
+
+BESIDE, ANSWERS = -9.0, 9.0  # log odds of every sentence
+BUSINESS = "The Business plan costs $24 per user each month."
+
+
+@pytest.fixture
+def reading_bot(bot_with: BotWith, small: World) -> BotWith:
+    """Build bots whose passages are read by a reranker, which rates every sentence alike or by a function."""
+
+    def build(reply: str, odds: float | Callable[[str, str], float], **changes: object) -> SupportBot:
+        rates = odds if callable(odds) else lambda question, sentence: odds
+        bot = bot_with(ScriptedModel(reply), **{"words": 150, "min_evidence": 0.5, **changes})
+        bot.searcher = Searcher(
+            small._reader,
+            small.embedder,
+            small.records,
+            small.settings.retrieval,
+            lambda: ScriptedReranker(rates),  # type: ignore[arg-type, return-value]
+        )
+        return bot
+
+    return build
+
+
+@pytest.mark.parametrize("words", [0, 60])
+@pytest.mark.parametrize("reply", [PRO, f"Hello,\n\n{PRO} {BUSINESS}\n\n{CLOSING}", "The Pro plan costs $99."])
+def test_without_evidence_no_answer_rests_on_passages_and_none_is_quoted(
+    reading_bot: BotWith, reply: str, words: int
+) -> None:
+    bot = reading_bot(reply, BESIDE, quote_words=words, quote_threshold=-1.0)
+    pieces, answer = streamed(bot, PRICE_QUESTION)
+    assert (answer.action, answer.text, answer.citations) == ("decline", SLOTS.decline, ())
+    assert "".join(pieces) == SLOTS.decline
+
+
+def test_without_evidence_the_turn_is_logged_as_it_was(reading_bot: BotWith) -> None:
+    bot = reading_bot(PRO, BESIDE)
+    turn = turn_of(bot, bot.answer(PRICE_QUESTION))
+    assert turn.raw == PRO and "prices.md" in [p.document for p in turn.passages]
+    assert turn.reason == "nothing that was found answers the question"
+
+
+def test_without_evidence_the_model_may_still_ask_back(reading_bot: BotWith) -> None:
+    reply = "Which plan are you asking about?"
+    answer = reading_bot(reply, BESIDE, quote_words=60).answer(PRICE_QUESTION)
+    assert (answer.action, answer.text) == ("follow_up", reply)
+
+
+def test_without_evidence_the_record_still_answers(reading_bot: BotWith) -> None:
+    bot = reading_bot(f"You are on the Pro tier. {PRO}", BESIDE, quote_words=60)
+    answer = bot.answer("Tier?", customer_id="cus_1")
+    assert (answer.action, answer.citations) == ("answer", ())
+    assert answer.text.endswith("You are on the Pro tier.")
+
+
+def test_without_evidence_small_talk_goes_on(reading_bot: BotWith) -> None:
+    answer = reading_bot("Hello, how can I help?", BESIDE).answer("Hi there!")
+    assert (answer.action, answer.text) == ("answer", "Hello, how can I help?")
+
+
+@pytest.mark.parametrize(
+    ("reply", "changes"),
+    [(PRO, {}), (PRO, {"quote_words": 60}), ("I do not know.", {}), ("Which plan are you asking about?", {})],
+)
+@pytest.mark.parametrize(("odds", "least"), [(ANSWERS, 0.5), (ANSWERS, 0.99), (BESIDE, 0.0)])
+def test_with_evidence_enough_all_is_as_without_a_reranker(
+    reading_bot: BotWith, bot_with: BotWith, reply: str, changes: dict[str, object], odds: float, least: float
+) -> None:
+    read = reading_bot(reply, odds, min_evidence=least, top_k=1, **changes).answer(PRICE_QUESTION)
+    plain = bot_with(ScriptedModel(reply), words=150, top_k=1, **changes).answer(PRICE_QUESTION)
+    assert (read.action, read.text, read.citations) == (plain.action, plain.text, plain.citations)
+
+
+def test_the_least_evidence_counts_as_enough(reading_bot: BotWith) -> None:
+    found = reading_bot(PRO, -1.0).searcher.search(PRICE_QUESTION, words=150, top_k=8)
+    for least, action in ((found.evidence, "answer"), (found.evidence + 1e-6, "decline")):
+        assert reading_bot(PRO, -1.0, min_evidence=least, top_k=8).answer(PRICE_QUESTION).action == action
+
+
+@pytest.mark.parametrize(("odds", "action"), [(ANSWERS, "answer"), (BESIDE, "decline")])
+def test_where_a_reranker_has_read_its_evidence_decides_what_is_quoted(
+    reading_bot: BotWith, odds: float, action: str
+) -> None:
+    wrong = reading_bot("The Pro plan costs $99.", odds, min_evidence=0.0, quote_threshold=0.5)
+    answer = wrong.answer(PRICE_QUESTION)
+    assert (answer.action, answer.text.startswith(SLOTS.quote)) == (action, action == "answer")
+    refused = reading_bot("I do not know.", ANSWERS, quote_threshold=0.5).answer(PRICE_QUESTION)
+    assert (refused.action, refused.text) == ("decline", SLOTS.decline)
+
+
+@pytest.mark.parametrize(("other", "quoted"), [(0.5, ["prices.md", "export.md"]), (-0.5, ["prices.md"])])
+def test_sentences_that_answer_nearly_as_well_are_quoted(
+    reading_bot: BotWith, monkeypatch: pytest.MonkeyPatch, other: float, quoted: list[str]
+) -> None:
+    monkeypatch.setattr("retrieval.reranker._SEARCH", 0.0)
+    odds = {PRO: 3.0, EXPORT.split(". ")[0] + ".": other}
+    bot = reading_bot(
+        "The Pro plan costs $99.", lambda _, sentence: odds.get(sentence, BESIDE), quote_words=60, quote_threshold=0.5
+    )
+    answer = bot.answer("How much does the Pro plan cost to export my data?")
+    assert [c.document for c in answer.citations] == quoted
+    assert PRO[:-1] in answer.text and BUSINESS[:-1] not in answer.text
+
+
+def test_modes_that_do_not_search_need_no_evidence(reading_bot: BotWith) -> None:
+    bot = reading_bot(PRO, BESIDE)
+    for mode in ("prompt", "finetuned"):
+        assert bot.answer(PRICE_QUESTION, mode=mode).text.startswith(PRO)  # type: ignore[arg-type]
+
+
+def test_warming_up_loads_the_reranker(reading_bot: BotWith) -> None:
+    bot = reading_bot(PRO, ANSWERS)
+    bot.warm_up()
+    assert bot.searcher._reranker is not None and turns_logged(bot) == 0
 
 
 # Modes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bot.verify import Verifier
+from bot.verify import Quotable, Verifier
 from prompts.messages import Passage, Prompt
+from retrieval.sentences import sentences_of
 
 
 def passage(n: int, text: str) -> Passage:
@@ -17,7 +18,8 @@ def quoted(texts: list[str], words: int, said: str = "") -> tuple[str, tuple[int
     prompt = Prompt((), passages, "", (), "Question?")
     verifier = Verifier(prompt, checked=True, own_history=False, small_talk=False)
     assert "".join(verifier.shown([said])) == "" or said
-    return verifier.quote(passages, words), verifier.cited
+    quotable = [Quotable(p.n, place, sentence) for p in passages for place, sentence in enumerate(sentences_of(p.text))]
+    return verifier.quote(quotable, words), verifier.cited
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,11 @@ def test_what_was_said_is_not_said_again_unless_its_figures_differ() -> None:
     passages = ["Pro costs $12 a month. Max costs $24 a month. Tax is added."]
     quote, _ = quoted(passages, 60, said="Pro costs $12 a month. ")
     assert quote == "Max costs $24 a month. Tax is added. [1]"
+
+
+def test_the_best_sentence_comes_first_and_what_is_kept_stands_in_the_order_of_its_passage() -> None:
+    first, second = sentences_of("Open the page. Choose Export."), sentences_of("Exports take an hour.")
+    best_first = [Quotable(2, 0, second[0]), Quotable(1, 1, first[1]), Quotable(1, 0, first[0])]
+    verifier = Verifier(Prompt((), (), "", (), "Question?"), checked=True, own_history=False, small_talk=False)
+    assert verifier.quote(best_first, 40) == "Exports take an hour. [2]\n\nOpen the page. Choose Export. [1]"
+    assert verifier.cited == (2, 1)

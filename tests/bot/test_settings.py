@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.bootstrap import build_model
+from bot.bootstrap import _MIN_EVIDENCE, build_model, options, reranker_of
 from bot.errors import ConfigError, ModelMissing
 from bot.settings import load_settings, setting_names
 from tests.bot.world import ROOT
@@ -70,7 +70,11 @@ def test_an_empty_variable_is_none(deployment: Deployment, monkeypatch: pytest.M
         ("[bot]\nmax_tokens = 'many'\n", "bot.max_tokens"),
         ("[bot]\nmax_tokens = 0\n", "bot.max_tokens"),
         ("[bot]\nengine = 'steam'\n", "bot.engine"),
+        ("[bot]\nmin_evidence = -0.1\n", "bot.min_evidence"),
+        ("[bot]\nmin_evidence = 1.1\n", "bot.min_evidence"),
+        ("[bot]\nmin_evidence = 'some'\n", "bot.min_evidence"),
         ("[retrieval]\ntop_k = 0\n", "retrieval.top_k"),
+        ("[retrieval]\nreranker = 'some/model'\n", "retrieval.reranker"),
         ("[[sources]]\nname = 'help'\n", "needs 'path'"),
         ("[[sources]]\nname = 'help'\npath = 'x'\ncolour = 'red'\n", "sources.0.colour"),
         ("[[sources]]\nname = 'a b'\npath = 'x'\n", "sources.0.name"),
@@ -108,6 +112,45 @@ def test_a_wrong_variable_is_refused_by_its_name(
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=re.escape(named)):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("toml", "least"),
+    [
+        ("", _MIN_EVIDENCE),
+        ("model = 'local'", _MIN_EVIDENCE),
+        ("model = 'openai:gpt-4o'", 0.0),
+        ("model = 'HuggingFaceTB/SmolLM2-360M-Instruct'", 0.0),
+        ("min_evidence = 0", 0.0),
+        ("min_evidence = 0.3", 0.3),
+        ("model = 'openai:gpt-4o'\nmin_evidence = 0.3", 0.3),
+        ("min_evidence = 1", 1.0),
+    ],
+)
+def test_evidence_is_asked_for_where_the_model_cannot_tell(deployment: Deployment, toml: str, least: float) -> None:
+    deployment.configure(f"[bot]\n{toml}\n")
+    assert options(load_settings()).min_evidence == least
+    assert 0.5 <= _MIN_EVIDENCE < 1
+
+
+@pytest.mark.parametrize(
+    ("toml", "there"),
+    [
+        ("", True),
+        ("reranker = true", True),
+        ("reranker = false", False),
+        ("embedder = 'langchain_core.embeddings.DeterministicFakeEmbedding'", False),
+        ("embedder = 'langchain_core.embeddings.DeterministicFakeEmbedding'\nreranker = true", False),
+    ],
+)
+def test_the_reranker_goes_with_the_local_embedder(deployment: Deployment, toml: str, there: bool) -> None:
+    deployment.configure(f"[retrieval]\n{toml}\n")
+    assert (reranker_of(load_settings()) is not None) == there
+
+
+def test_the_reranker_can_be_left_out_by_a_variable(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_RETRIEVAL_RERANKER", "false")
+    assert reranker_of(load_settings()) is None
 
 
 def test_a_secret_is_not_shown(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ path = "customers.jsonl"
 path = "tickets.jsonl"
 [bot]
 company = "Example"
-quote_similarity = 2.0  # nothing is quoted unless a test asks for it
+quote_threshold = 2.0  # nothing is quoted unless a test asks for it
 quote_words = 0
 [retrieval]
 words = 0  # passages are shown whole

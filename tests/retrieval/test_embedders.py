@@ -1,7 +1,6 @@
 """Embedders: the same vectors as torch, the same vector in every batch, errors that say what to do."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,15 +14,13 @@ from langchain_core.embeddings import Embeddings
 
 from retrieval.embedders import Embedder
 from retrieval.embedders.choose import choose_embedder
+from retrieval.embedders.encoder import _batches
 from retrieval.embedders.langchain import LangChainEmbedder
-from retrieval.embedders.minilm import MiniLMEmbedder, _batches
+from retrieval.embedders.minilm import MiniLMEmbedder
 from retrieval.errors import EmbedderError
+from tests.stand_ins import ENCODER as FOLDER
+from tests.stand_ins import needs_weights, write_tiny_bert
 
-CACHE = Path(os.environ.get("TANDEM_CACHE") or Path.home() / ".cache" / "tandem")
-FOLDER = CACHE / "weights" / "all-minilm-l6-v2"
-needs_weights = pytest.mark.skipif(
-    not (FOLDER / "model.safetensors").is_file(), reason=f"no weights in {FOLDER}: run 'make setup'"
-)
 FAKE = "langchain_core.embeddings.DeterministicFakeEmbedding"
 HERE = "tests.retrieval.test_embedders"
 REPOSITORY = Path(__file__).parents[2]
@@ -123,9 +120,9 @@ def test_a_vector_does_not_depend_on_its_batch_and_order_is_kept(minilm: MiniLME
 
 @needs_weights
 def test_padding_adds_nothing(minilm: MiniLMEmbedder) -> None:
-    pieces = minilm._encode(["How do I get a refund for a broken lamp?"])
-    plain = minilm._infer(pieces, len(pieces[0]))
-    assert np.abs(minilm._infer(pieces, 256) - plain).max() < 1e-6
+    pieces = [minilm._tokenizer.encode("How do I get a refund for a broken lamp?").ids]
+    plain = minilm._encoder._infer(pieces, len(pieces[0]))
+    assert np.abs(minilm._encoder._infer(pieces, 256) - plain).max() < 1e-6
 
 
 @needs_weights
@@ -239,28 +236,6 @@ def test_another_pooling_or_extra_layers_name_the_way_out(copied: Path) -> None:
     (copied / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     with pytest.raises(EmbedderError, match=r"cls_token.*LangChain"):
         MiniLMEmbedder(copied)
-
-
-def write_tiny_bert(folder: Path, prefix: str, dtype: type[np.floating]) -> None:
-    """Write a random BERT of one layer, 16 wide, over the real tokenizer."""
-    from safetensors.numpy import save_file
-
-    random = np.random.default_rng(3)
-    wide = {"intermediate.dense": (32, 16), "output.dense": (16, 32)}
-    square = {f"attention.{part}": (16, 16) for part in ("self.query", "self.key", "self.value")}
-    shapes = {"embeddings.word_embeddings.weight": (30522, 16)}
-    shapes |= {"embeddings.position_embeddings.weight": (64, 16)}
-    shapes |= {"embeddings.token_type_embeddings.weight": (2, 16)}
-    shapes |= {f"embeddings.LayerNorm.{part}": (16,) for part in ("weight", "bias")}
-    for name, shape in (wide | square | {"attention.output.dense": (16, 16)}).items():
-        shapes |= {f"encoder.layer.0.{name}.weight": shape, f"encoder.layer.0.{name}.bias": shape[:1]}
-    for name in ("attention.output", "output"):
-        shapes |= {f"encoder.layer.0.{name}.LayerNorm.{part}": (16,) for part in ("weight", "bias")}
-    tensors = {prefix + name: random.normal(0, 0.3, shape).astype(dtype) for name, shape in shapes.items()}
-    save_file(tensors, folder / "model.safetensors")
-    config = {"model_type": "bert", "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
-    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
-    shutil.copy(FOLDER / "tokenizer.json", folder / "tokenizer.json")
 
 
 @needs_weights

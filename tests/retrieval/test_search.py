@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from retrieval.errors import GenerationError, QuestionError
 from retrieval.records import Records
-from retrieval.search import MAX_QUESTION_CHARACTERS, Found, check_question
+from retrieval.search import MAX_QUESTION_CHARACTERS, Found, Searcher, check_question
 from retrieval.settings import RecordsSettings, SourceSettings
 from tests.retrieval.world import WORDS, World, sentences
-from tests.stand_ins import HashEmbedder, write_documents
+from tests.stand_ins import HashEmbedder, ScriptedReranker, write_documents
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +60,13 @@ def test_with_words_only_the_closest_sentences_come(shared: World) -> None:
     assert found.hits[0].chunk.text == "A refund takes five working days."
     assert sum(len(hit.chunk.text.split()) for hit in found.hits) <= 12
     assert [hit.rank for hit in found.hits] == list(range(1, len(found.hits) + 1))
+    scores = [hit.score for hit in found.hits]
+    assert scores == sorted(scores, reverse=True)
+    assert found.evidence is None  # nothing has read them
     for hit in found.hits:
         given = whole[hit.chunk.chunk]
         assert all(line in given.chunk.text for line in hit.chunk.text.splitlines())
-        assert (hit.score, hit.similarity) == (given.score, given.similarity)
+        assert hit.similarity == given.similarity
 
 
 def test_documents_can_be_left_out(shared: World) -> None:
@@ -170,6 +175,84 @@ def test_long_earlier_questions_do_not_push_the_question_out(shared: World) -> N
 def test_hostile_questions_are_only_text(shared: World) -> None:
     for question in ("'; DROP TABLE embeddings; --", '{"$ne": null}', "%", "\0", "🙂" * 500, "\ud800", "(" * 4000):
         assert shared.search(question).generation
+
+
+# ---------------------------------------------------------------- the reranker
+
+DAYS = "How many days does a refund take?"
+
+
+def reading(world: World, load: Callable[[], ScriptedReranker]) -> Searcher:
+    return Searcher(world.reader, world.embedder, Records(None, None, world.root), world.settings, load)  # type: ignore[arg-type]
+
+
+def test_the_reranker_is_loaded_once_by_however_many_threads(shared: World) -> None:
+    loaded: list[ScriptedReranker] = []
+
+    def load() -> ScriptedReranker:
+        time.sleep(0.05)
+        loaded.append(ScriptedReranker(lambda question, sentence: 0.0))
+        return loaded[-1]
+
+    searcher = reading(shared, load)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda n: searcher.search(DAYS, words=20), range(12)))
+    assert len(loaded) == 1 and len(loaded[0].asked) == 12
+    assert {hit.evidence for hit in found} == {found[0].evidence}
+    searcher.warm_up()
+    assert len(loaded) == 1
+
+
+def test_the_reranker_is_loaded_before_the_first_question_where_it_is_asked_for(shared: World) -> None:
+    loaded: list[int] = []
+    searcher = reading(shared, lambda: loaded.append(1) or ScriptedReranker(lambda question, sentence: 0.0))  # type: ignore[func-returns-value]
+    searcher.warm_up()
+    searcher.search(DAYS, words=20)
+    assert loaded == [1]
+
+
+def test_whole_chunks_need_no_reranker(shared: World) -> None:
+    def load() -> ScriptedReranker:
+        raise AssertionError("nothing is to be read")
+
+    searcher = reading(shared, load)
+    found = searcher.search(DAYS)
+    assert found.evidence is None and found.hits == shared.search(DAYS).hits
+    everything = {f"{chunk.source}/{chunk.document}" for chunk in searcher.everything("internal")}
+    nothing = searcher.search(DAYS, words=20, without=everything)
+    assert nothing.hits == () and nothing.evidence is None
+
+
+def test_what_the_reranker_rates_best_comes_first_and_alone_where_there_is_no_room(shared: World) -> None:
+    last = shared.search(DAYS, top_k=8).hits[-1]
+    best = last.chunk.text.split(". ")[0]
+    searcher = reading(shared, lambda: ScriptedReranker(lambda _, sentence: 60.0 if sentence.startswith(best) else 0.0))
+    found = searcher.search(DAYS, top_k=8, words=40)
+    first, *others = found.hits
+    assert first.chunk.chunk == last.chunk.chunk and first.chunk.text.startswith(best)
+    assert first.similarity == last.similarity
+    assert others and first.score > 60 > max(hit.score for hit in others)
+    assert [hit.score for hit in found.hits] == [max(rating for _, rating in hit.sentences) for hit in found.hits]
+    (alone,) = searcher.search(DAYS, top_k=8, words=1).hits
+    assert (alone.rank, alone.score) == (1, first.score) and alone.chunk.text.startswith(best)
+
+
+@pytest.mark.parametrize(("odds", "least", "most"), [(-9.0, 0.0, 0.01), (0.0, 0.5, 1.0), (9.0, 0.99, 1.0)])
+def test_evidence_is_what_the_reranker_reads(shared: World, odds: float, least: float, most: float) -> None:
+    searcher = reading(shared, lambda: ScriptedReranker(lambda question, sentence: odds))
+    probable = searcher.search(DAYS, words=20).evidence
+    assert probable is not None and least < probable < most
+
+
+@pytest.mark.parametrize("answered", ["And now?", f"{DAYS}\nAnd now?"])
+def test_a_follow_up_is_read_alone_and_after_the_questions_before_it(shared: World, answered: str) -> None:
+    said = "A refund takes five working days."
+    reranker = ScriptedReranker(lambda question, sentence: 60.0 if (question, sentence) == (answered, said) else -60.0)
+    searcher = reading(shared, lambda: reranker)
+    found = searcher.search("And now?", earlier=[DAYS], reply="Export it.", top_k=40, words=100)
+    assert reranker.asked == ["And now?", f"{DAYS}\nAnd now?"]  # what was replied asks nothing
+    assert found.hits[0].chunk.text == said and found.hits[0].score > 0 > found.hits[1].score
+    assert found.evidence is not None and found.evidence > 0.99
 
 
 # ---------------------------------------------------------------- who may see what

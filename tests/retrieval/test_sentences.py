@@ -10,7 +10,7 @@ import pytest
 
 from retrieval.documents import Chunk
 from retrieval.errors import GenerationError
-from retrieval.sentences import SentenceTable, embedded_sentences, excerpts, sentences_of
+from retrieval.sentences import SentenceTable, embedded_sentences, excerpts, rated, sentences_of
 
 CHUNK = Chunk("help/a.md#0", "help", "a.md", 0, "Export", "Limits", "Pro has 10,000 rows. Free has 500.", "public")
 
@@ -58,7 +58,7 @@ LONG = replace(CHUNK, chunk="help/b.md#0", document="b.md", text="One two three.
 
 def cut(words: int, *closeness: list[float], question: str = "?") -> list[tuple[str, str]]:
     chunks = [LONG, CHUNK][: len(closeness)]
-    found = excerpts(question, chunks, [np.array(own, dtype=np.float32) for own in closeness], words)
+    found = excerpts(chunks, rated(question, chunks, [np.array(own, dtype=np.float32) for own in closeness]), words)
     return [(chunk.document, chunk.text) for chunk in found]
 
 
@@ -84,18 +84,18 @@ def test_shared_words_and_the_rank_count_beside_the_cosine() -> None:
 def test_steps_count_more() -> None:
     steps = replace(CHUNK, text="One two three.\n\n1. Four five.\n2. Six.")
     for close, shown in ((0.45, "1. Four five.\n2. Six."), (0.3, "One two three.")):
-        (found,) = excerpts("?", [steps], [np.array([0.5, close], dtype=np.float32)], 3)
+        (found,) = excerpts([steps], rated("?", [steps], [np.array([0.5, close], dtype=np.float32)]), 3)
         assert found.text == shown
 
 
 def test_a_table_shows_its_head_once() -> None:
     rows = replace(CHUNK, text="| Plan | Rows |\n|---|---|\n| Pro | 10,000 |\n| Free | 500 |")
-    (found,) = excerpts("?", [rows], [np.array([0.5, 0.5], dtype=np.float32)], 50)
+    (found,) = excerpts([rows], [np.array([0.5, 0.5], dtype=np.float32)], 50)
     assert found.text == "| Plan | Rows |\n| Pro | 10,000 |\n| Free | 500 |"
 
 
 def test_nothing_found_is_nothing_shown() -> None:
-    assert excerpts("?", [], [], 100) == []
+    assert excerpts([], [], 100) == []
 
 
 def table(folder: Path) -> SentenceTable:
