@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from retrieval.reranker import Reranker
     from retrieval.search import Searcher
 
-_QUOTE_WORDS = 60  # of an answer by the local model, where the settings say nothing
-_MIN_EVIDENCE = 0.85  # below which passages are no evidence to the local model, which cannot tell itself
+_QUOTE_WORDS = 70  # of an answer by the local model, where the settings say nothing
+_MIN_EVIDENCE = 0.5  # below which passages are no evidence to the local model, which cannot tell itself
 _SHOWN_EXAMPLES = 3  # conversations that prompt mode shows
 
 

@@ -38,7 +38,7 @@ class BotSettings(Table):
     # itself; 0 for others.
     min_evidence: float | None = Field(default=None, ge=0, le=1)
     quote_threshold: float = Field(default=0.5, ge=-1, le=2)  # from it on passages stand in for a lost answer
-    # An answer from passages goes on with what they say closest to the question until it has so many words. None: 60
+    # An answer from passages goes on with what they say closest to the question until it has so many words. None: 70
     # with the local model, which often misses the point; 0 for others.
     quote_words: int | None = Field(default=None, ge=0)
     company: str = _SLOTS.company
