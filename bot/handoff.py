@@ -25,10 +25,12 @@ _ASKS_FOR_PERSON = re.compile(
 _SMALL_TALK = re.compile(
     r"""^(?:(?:
         hi|hello|hey|greetings|good\ (?:morning|afternoon|evening|day)|there|all|everyone|team|again
-      | thanks?(?:\ you)?(?:\ so|\ very)?(?:\ much)?|thx|cheers|a\ lot|great|perfect|awesome|ok(?:ay)?
+      | thanks?(?:\ you)?(?:\ so|\ very)?(?:\ much)?|thx|cheers|a\ lot|ok(?:ay)?
+      | great|perfect|awesome|super|wonderful|brilliant|excellent|lovely|nice(?:\ one)?|cool|got\ it|all\ good
       | for\ (?:the|your|all(?:\ the)?)\ (?:help|support|quick\ (?:help|reply|answer)|answer)
       | bye|good\ ?bye|you\ too|(?:and\ )?have\ a\ (?:nice|good|great)\ (?:day|one|evening|weekend)
-      | (?:no,?\ )?that(?:'s|\ is|\ was)\ all|that\ help(?:s|ed)|that\ worked
+      | (?:no,?\ )?that(?:'s|\ is|\ was)\ all|that\ help(?:s|ed)|that\ work(?:s|ed)|that\ did\ (?:it|the\ trick)
+      | (?:it|everything)\ works(?:\ now|\ again)?
       | is\ (?:any|some)(?:one|body)\ there|how\ are\ you(?:\ doing)?(?:\ today)?|i'm\ good
     )[\s,.!?:)\U0001F300-\U0001FAFF]*)+$""",
     _FLAGS,

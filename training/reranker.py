@@ -1,6 +1,6 @@
 """Train the reranker that ships, on questions about invented companies whose answering sentences are known.
 
-Run as: python -m training.reranker examples/companies FILE [--epochs 1.5] [--seed 0]
+Run as: python -m training.reranker examples/companies FILE [--epochs 1.5] [--seed 0] [--measure]
 
 Each question is read with the passages that a search finds; the sentences that answer it are to be rated above all
 others, and above nothing. Where the passage that answers, or the sentences of it that do, are taken away, nothing is to
@@ -290,16 +290,18 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=float, default=1.5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--measure", action="store_true", help="measure the reranker in OUT, and train none")
     given = parser.parse_args()
     folder = weights.embedder_folder()
     companies = load_companies(given.companies)
     held = [company for n, company in enumerate(companies) if n % _HELD == 3]
     embedder = MiniLMEmbedder(folder)
     kept = list(samples(held, embedder, given.seed))
-    learned = list(samples([company for company in companies if company not in held], embedder, given.seed))
-    sys.stderr.write(f"{len(learned)} questions to learn from, {len(kept)} of {len(held)} companies kept\n")
-    notes: dict[str, object] = {"questions": len(learned), "epochs": given.epochs, "seed": given.seed}
-    train(learned, folder, given.epochs, given.seed).save(given.out, notes)
+    if not given.measure:
+        learned = list(samples([company for company in companies if company not in held], embedder, given.seed))
+        sys.stderr.write(f"{len(learned)} questions to learn from, {len(kept)} of {len(held)} companies kept\n")
+        notes: dict[str, object] = {"questions": len(learned), "epochs": given.epochs, "seed": given.seed}
+        train(learned, folder, given.epochs, given.seed).save(given.out, notes)
     for name, reranker in (("search", None), ("reranker", Reranker(folder, given.out))):
         found = ", ".join(f"{key} {value:.3f}" for key, value in measure(kept, reranker).items())
         sys.stdout.write(f"{name}: {found}\n")

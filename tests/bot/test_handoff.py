@@ -48,7 +48,7 @@ def test_does_not_ask_for_a_person(question: str) -> None:
     "question",
     ["Hi", "hello!", "Good morning", "Thanks a lot :)", "thank you so much for your help!", "ok great, thanks",
      "Bye 👋",
-     "That's all, have a nice day.", "How are you today?"],
+     "That's all, have a nice day.", "How are you today?", "Super, that did it. Cheers!", "perfect, it works now"],
 )  # fmt: skip
 def test_small_talk(question: str) -> None:
     assert is_small_talk(question)
@@ -57,7 +57,8 @@ def test_small_talk(question: str) -> None:
 @pytest.mark.parametrize(
     "question",
     ["thanks, but how do I export?", "Hello, how much is Pro?", "hi export", "Great, but it still fails",
-     "Good morning, I cannot sign in", "history", "", "Thanksgiving hours?", "hi " * 60],
+     "Good morning, I cannot sign in", "history", "", "it works on my phone only",
+     "that works, but how?", "Nice charts, where are they?", "Thanksgiving hours?", "hi " * 60],
 )  # fmt: skip
 def test_more_than_small_talk(question: str) -> None:
     assert not is_small_talk(question)
