@@ -116,7 +116,7 @@ def reranker_of(settings: Settings) -> Callable[[], Reranker] | None:
     def load() -> Reranker:
         from retrieval.reranker import Reranker
 
-        return Reranker(weights.embedder_folder(settings.cache))
+        return Reranker(_encoder_folder(settings))
 
     return load
 
@@ -152,11 +152,15 @@ def build_embedder(settings: Settings) -> Embedder:
     from retrieval.embedders.choose import choose_embedder
 
     name = settings.retrieval.embedder
+    folder = _encoder_folder(settings) if name == "local" else Path()
+    return choose_embedder(name, settings.retrieval.embedder_options, folder)
+
+
+def _encoder_folder(settings: Settings) -> Path:
     try:
-        folder = weights.embedder_folder(settings.cache) if name == "local" else Path()
+        return weights.embedder_folder(settings.cache)
     except WeightsMissing as error:
         raise ModelMissing(str(error)) from None
-    return choose_embedder(name, settings.retrieval.embedder_options, folder)
 
 
 def build_model(settings: Settings) -> ChatModel:

@@ -49,6 +49,7 @@ def use_stand_ins(setattr_: Callable[..., None], embedder: Embedder, model: Chat
     """Put stand-ins where the command builds the real ones; no release is shipped then."""
     setattr_(bot.bootstrap, "SHIPPED", None)
     setattr_(bot.bootstrap, "build_embedder", lambda settings: embedder)
+    setattr_(bot.bootstrap, "reranker_of", lambda settings: None)  # its ratings go with the embedder's
     if model is not None:
         setattr_(bot.bootstrap, "build_model", lambda settings: model)
 
