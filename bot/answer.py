@@ -237,7 +237,9 @@ class SupportBot:
         cut_short = work.speaker.model.count_text(work.raw) >= self._options.sampling.max_tokens
         more = verifier.more(_quotable(work), self._options.quote_words) if verifier.cited else ""
         rest = verifier.rest(cut_short=cut_short)
-        yield f"{more}\n\n{rest.strip() or self._options.slots.closing}" if more else rest
+        if more or (verifier.cited and self._options.quote_words and not rest.strip()):
+            rest = "\n\n" + (rest.strip() or ("" if verifier.closed else self._options.slots.closing))
+        yield more + rest
         work.decision = decide_after(work.decision, verifier, self._options.slots, lambda: self._quotes(work, verifier))
         if work.decision.action == "decline" and self._is_beside(work):
             work.decision = replace(work.decision, reason="nothing that was found answers the question")

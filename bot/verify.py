@@ -81,6 +81,11 @@ class Verifier:
         """Give the numbers of the passages cited, in the order of the text."""
         return tuple(self._cited)
 
+    @property
+    def closed(self) -> bool:
+        """Say whether the closing line was shown."""
+        return self._closing in self._shown
+
     def shown(self, pieces: Iterable[str]) -> Iterator[str]:
         """Yield what may be shown; an empty string says that work goes on. Stops at a repetition."""
         for unit in units(pieces):

@@ -90,15 +90,16 @@ def rated(question: str, chunks: Sequence[Chunk], closeness: Sequence[Vectors]) 
 def best_places(chunks: Sequence[Chunk], ratings: Sequence[Vectors], words: int) -> dict[int, list[int]]:
     """Choose the sentences that are rated best: at most `words` words, or the best one alone.
 
-    Gives for each chunk, in the order of their best sentences, the places of what is chosen of it, in the text's order.
+    One of less than three words says nothing, and is chosen only where there is no other. Gives for each chunk, in the
+    order of their best sentences, the places of what is chosen of it, in the text's order.
     """
     cut = [sentences_of(chunk.text) for chunk in chunks]
     order = [(-float(rating), i, place) for i, own in enumerate(ratings) for place, rating in enumerate(own)]
     chosen: dict[int, list[int]] = {}
     used = 0
-    for _, index, place in sorted(order):
-        size = len(cut[index][place].text.split())
-        if not used or (_SHORTEST <= size <= words - used):
+    sized = [(index, place, len(cut[index][place].text.split())) for _, index, place in sorted(order)]
+    for index, place, size in [one for one in sized if one[2] >= _SHORTEST] or sized[:1]:
+        if not used or size <= words - used:
             chosen.setdefault(index, []).append(place)
             used += size
     return {index: sorted(places) for index, places in chosen.items()}

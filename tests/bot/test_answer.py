@@ -286,9 +286,11 @@ def test_a_short_answer_goes_on_with_what_else_the_passages_say(bot_with: BotWit
     assert [c.document for c in answer.citations] == ["prices.md"]
 
 
-@pytest.mark.parametrize("words", [0, 9])
-def test_an_answer_that_is_long_enough_stays_as_it_is(bot_with: BotWith, words: int) -> None:
-    assert reply_of(bot_with, PRO, quote_words=words).text == f"{PRO} [1]"
+def test_an_answer_that_is_long_enough_is_only_closed_and_that_once(bot_with: BotWith) -> None:
+    assert reply_of(bot_with, PRO, quote_words=0).text == f"{PRO} [1]"
+    assert reply_of(bot_with, PRO, quote_words=9).text == f"{PRO} [1]\n\n{CLOSING}"
+    for reply in (f"{PRO} {CLOSING}", f"{PRO}\n\n{CLOSING}\n\n{BUSINESS}"):
+        assert reply_of(bot_with, reply, quote_words=9).text.count(CLOSING) == 1
 
 
 def test_a_quotation_cites_its_own_passage(bot_with: BotWith) -> None:

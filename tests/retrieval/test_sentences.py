@@ -128,3 +128,11 @@ def test_damage_is_an_error(tmp_path: Path, harm: bytes) -> None:
     (tmp_path / "s" / "ends.npy").write_bytes(harm)
     with pytest.raises(GenerationError, match="damaged"):
         SentenceTable(tmp_path / "s", ["a", "b"])
+
+
+def test_a_word_alone_is_shown_only_where_there_is_nothing_else() -> None:
+    first = replace(CHUNK, text="Phone")
+    second = replace(CHUNK, text="There is an app for phones. Get it from the store.")
+    ratings = [np.array([9.0], np.float32), np.array([1.0, 2.0], np.float32)]
+    assert [c.text for c in excerpts([first, second], ratings, 7)] == ["Get it from the store."]
+    assert [c.text for c in excerpts([first], ratings[:1], 7)] == ["Phone"]
