@@ -18,15 +18,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-
 from benchmarks.command import tandem  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from bot.bootstrap import build_searcher  # noqa: E402
 from bot.phrase import said_before  # noqa: E402
 from bot.settings import Settings, load_settings  # noqa: E402
 from training.cases import Case, load_cases  # noqa: E402
-from training.metrics import normalise, proportion, states  # noqa: E402
+from training.metrics import auroc, normalise, proportion, states  # noqa: E402
 
 WAYS = (
     ("best 2 passages", 2, 0, False),
@@ -68,9 +66,8 @@ def show(settings: Settings, cases: list[Case]) -> None:
         cells = [
             "{:.0f} % ({:.0f} to {:.0f})".format(*(100 * (x or 0) for x in (m.value, m.low, m.high))) for m in shares
         ]
-        told = np.mean([(a > b) + 0.5 * (a == b) for a in scores[True] for b in scores[False]])
         print(
-            f"| {way} | {size / len(with_answer):.0f} | {' | '.join(cells)} | {told:.2f} "
+            f"| {way} | {size / len(with_answer):.0f} | {' | '.join(cells)} | {auroc(scores[True], scores[False]):.2f} "
             f"| {statistics.median(times):.0f} ms |",
             flush=True,
         )

@@ -135,6 +135,11 @@ def balanced_accuracy(first: Sequence[bool], second: Sequence[bool]) -> Metric:
     )
 
 
+def auroc(positives: Sequence[float], negatives: Sequence[float]) -> float:
+    """Return the share of pairs whose positive has the higher score, ties by half: the area under the ROC curve."""
+    return float(np.mean([(a > b) + 0.5 * (a == b) for a in positives for b in negatives]))
+
+
 def _bootstrapped(parts: Sequence[Sequence[float]], statistic: Callable[[Sequence[np.ndarray]], float]) -> Metric:
     """Return a statistic with its percentile bootstrap interval (Efron, 1979)."""
     n = sum(len(part) for part in parts)

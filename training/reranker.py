@@ -31,6 +31,7 @@ from retrieval.embedders.minilm import MiniLMEmbedder
 from retrieval.reranker import DOWN, UP, PairTokenizer, Reranker, evidence, joined
 from retrieval.sentences import rated, sentences_of
 from training.companies import Asked, Company, filled, first_values, load_companies, passages_of
+from training.metrics import auroc
 from training.shelf import Shelf, Wanted
 
 _PASSAGES = 5  # read with a question in training, of the closest _CLOSEST
@@ -279,8 +280,7 @@ def measure(found: Sequence[Sample], reranker: Reranker | None) -> dict[str, flo
             first.append(best[0])
             third.append(any(best))
     yes, no = ([score for known, score in scores if known is wanted] for wanted in (True, False))
-    above = np.mean([(a > b) + 0.5 * (a == b) for a in yes for b in no])
-    return {"first": float(np.mean(first)), "of three": float(np.mean(third)), "auroc": float(above)}
+    return {"first": float(np.mean(first)), "of three": float(np.mean(third)), "auroc": auroc(yes, no)}
 
 
 def main() -> int:

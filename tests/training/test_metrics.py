@@ -12,6 +12,7 @@ from training.cases import Case
 from training.metrics import (
     Metric,
     Result,
+    auroc,
     balanced_accuracy,
     citation_precision,
     has_facts,
@@ -199,3 +200,11 @@ def test_measure_counts_each_case_where_it_belongs() -> None:
         "total_ms": (20.0, 6),
         "prompt_tokens": (100.0, 4),
     }
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "area"),
+    [([2, 3], [0, 1], 1.0), ([0, 1], [2, 3], 0.0), ([1, 1], [1], 0.5), ([1, 3], [2], 0.5), ([3, 3, 1], [1, 2], 0.75)],
+)
+def test_auroc_is_the_share_of_pairs_in_order(positives: list[float], negatives: list[float], area: float) -> None:
+    assert auroc(positives, negatives) == pytest.approx(area)
