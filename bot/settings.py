@@ -33,11 +33,11 @@ class BotSettings(Table):
     repetition_penalty: float = Field(default=1.05, ge=1, le=2)  # local models only
     timeout: float = Field(default=60.0, gt=0)  # seconds, of a remote model
     check_grounding: bool = True
-    # Evidence is how probable it is that the passages answer, as the reranker reads them, or without one their best
-    # similarity. Passages that it is lower for count for nothing. None: 0.5 with the local model, which cannot tell
-    # itself; 0 for others.
+    # Passages that answer the question with a lower probability, as the reranker reads them, are no evidence. None: 0.5
+    # with the local model, which cannot tell itself; 0 for others, and nothing where there is no reranker.
     min_evidence: float | None = Field(default=None, ge=0, le=1)
-    quote_threshold: float = Field(default=0.5, ge=-1, le=2)  # from it on passages stand in for a lost answer
+    # From this probability on, or similarity without a reranker, passages stand in for a lost answer.
+    quote_threshold: float = Field(default=0.5, ge=-1, le=2)
     # An answer from passages goes on with what they say closest to the question until it has so many words. None: 70
     # with the local model, which often misses the point; 0 for others.
     quote_words: int | None = Field(default=None, ge=0)
