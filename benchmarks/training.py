@@ -69,6 +69,7 @@ def trl(train: list[Any], folder: Path, *, packed: bool) -> Path:
     """Train with SFTTrainer on the same tokens: its defaults, or packing with a bf16 model."""
     import torch
     from datasets import Dataset
+    from datasets.table import InMemoryTable
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
@@ -79,6 +80,7 @@ def trl(train: list[Any], folder: Path, *, packed: bool) -> Path:
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(base / "tokenizer.json"), eos_token="<|im_end|>")
     tokenizer.pad_token = "<|im_end|>"
     rows = [{"input_ids": list(e.ids), "completion_mask": [0] * e.start + [1] * e.supervised} for e in train]
+    examples = Dataset(InMemoryTable.from_pylist(rows), fingerprint="examples")
     options: dict[str, Any] = {"packing": True, "bf16": True} if packed else {}
     config = SFTConfig(
         output_dir=str(folder),
@@ -97,7 +99,7 @@ def trl(train: list[Any], folder: Path, *, packed: bool) -> Path:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if packed else torch.float32)
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(
-        model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora
+        model=model, args=config, train_dataset=examples, processing_class=tokenizer, peft_config=lora
     )
     trainer.train()
     trainer.model.save_pretrained(folder / "adapter")

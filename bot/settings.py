@@ -89,7 +89,7 @@ class TrainingSettings(Table):
     rank: int = Field(default=16, ge=1, le=256)
     alpha: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
-    epochs: float = Field(default=1.0, gt=0)
+    epochs: float | None = Field(default=None, gt=0)  # None: 1, up to 3 where the examples are few
     examples_per_step: int = Field(default=16, ge=1)
     pack_tokens: int = Field(default=2048, ge=128)  # of one sequence; memory grows with it
     validation: float = Field(default=0.04, ge=0, lt=0.5)  # share of the conversations

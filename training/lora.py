@@ -19,6 +19,8 @@ from training.errors import RunError
 
 Report = Callable[["Point"], None]
 _STATE, _CURVE = "state.json", "curve.jsonl"
+# After one epoch of 400 examples, 23 steps, 78 % of the answers ended as the examples do.
+_FEWEST_STEPS, _MOST_EPOCHS = 100, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Hyperparameters:
     patience: int = 2  # evaluations without a lower loss before the run stops
     checkpoint_minutes: float = 10.0
     seed: int = 0
+
+
+def epochs_for(examples: int, per_step: int) -> float:
+    """Return how often to read the examples where nothing is set: once, but few of them up to three times."""
+    return min(_MOST_EPOCHS, max(1.0, round(_FEWEST_STEPS * per_step / max(1, examples), 2)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from training.evidence import SearchedEvidence
 from training.examples import ExampleBuilder, Recipe
 from training.gate import Verdict
 from training.held_out import held_out
-from training.lora import Hyperparameters, LoraTrainer, Point
+from training.lora import Hyperparameters, LoraTrainer, Point, epochs_for
 from training.pii import StandIns
 from training.progress import Tell
 from training.release_card import write_card
@@ -208,10 +208,12 @@ class Pipeline:
             raise RunError(f"Training cannot go on from '{name}': it is no adapter of {self.base.name}.")
         return release
 
-    def hyperparameters(self) -> Hyperparameters:
-        """Take from the settings what training needs."""
-        names = Hyperparameters.__slots__
-        return Hyperparameters(**{k: v for k, v in self.settings.training.model_dump().items() if k in names})
+    def hyperparameters(self, examples: int) -> Hyperparameters:
+        """Take from the settings what training on so many examples needs."""
+        training = self.settings.training
+        given = {k: v for k, v in training.model_dump().items() if k in Hyperparameters.__slots__}
+        given["epochs"] = training.epochs or epochs_for(examples, training.examples_per_step)
+        return Hyperparameters(**given)
 
     def _mixed(self) -> dict[str, Any]:
         """Say what, beside the hyperparameters, makes this run again."""
@@ -225,7 +227,7 @@ class Pipeline:
         trainer = LoraTrainer(
             self.base,
             folder / "training",
-            self.hyperparameters(),
+            self.hyperparameters(len(dataset.train)),
             self._identity(dataset),
             self.start.adapter if self.start else None,
         )
@@ -241,7 +243,8 @@ class Pipeline:
         return trainer.run(train, validation, report), sum(len(e.ids) for e in train)
 
     def _identity(self, dataset: Dataset) -> str:
-        parts: list[object] = [dataset.digest, self.base_digest, self.recipe, asdict(self.hyperparameters())]
+        settings = asdict(self.hyperparameters(len(dataset.train)))
+        parts: list[object] = [dataset.digest, self.base_digest, self.recipe, settings]
         parts.append(self.start and self.start.adapter_sha256)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -269,7 +272,7 @@ class Pipeline:
             recipe=self.recipe,
             base_model=self.base_model,
             base_digest=self.base_digest,
-            settings=asdict(self.hyperparameters()),
+            settings=asdict(self.hyperparameters(len(dataset.train))),
             data_hash=dataset.digest,
         )
         return folder

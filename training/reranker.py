@@ -1,12 +1,13 @@
 """Train the reranker that ships, on questions about invented companies whose answering sentences are known.
 
-Run as: python -m training.reranker examples/companies FILE [--epochs 1.5] [--seed 0] [--measure]
+Run as: python -m training.reranker FILE [--companies FOLDER] [--help-centres FOLDER] [--epochs 1] [--seed 0]
+[--measure]
 
 Each question is read with the passages that a search finds; the sentences that answer it are to be rated above all
 others, and above nothing. Where the passage that answers, or the sentences of it that do, are taken away, nothing is to
 be rated above all. What the search thinks of a sentence is kept from the network, so that the two judge independently:
-their sum ranks better on documents of another kind than a network that was trained to add to it. Every tenth company is
-kept for measuring.
+their sum ranks better on documents of another kind than a network that was trained to add to it. Every tenth company
+and every eighth help centre are kept for measuring.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,20 @@ from retrieval.embedders.minilm import MiniLMEmbedder
 from retrieval.reranker import DOWN, UP, PairTokenizer, Reranker, evidence, joined
 from retrieval.sentences import rated, sentences_of
 from training.companies import Asked, Company, filled, first_values, load_companies, passages_of
+from training.helpcentres import HelpCentre, Place, Question, Unanswerable, load_help_centres, places
 from training.metrics import auroc
 from training.shelf import Shelf, Wanted
 
 _PASSAGES = 5  # read with a question in training, of the closest _CLOSEST
 _CLOSEST = 8  # read with a question in measuring, as in serving
+_KEPT = 16  # of the closest, beside those that answer
 _QUESTIONS = 6  # a step
-_ABSENT = 0.15  # share of the questions whose passage is taken away
-_CUT = 0.13  # share of which the answering sentences are
+_ABSENT = 0.10  # share of the questions whose passage is taken away
+_CUT = 0.10  # share of which the answering sentences are
 _RATES = {"network": 1e-4, "head": 1e-3}
 _WARMUP = 100  # steps
 _RANK = 64  # of the factors that the change of each weight is kept as
-_HELD = 10  # every tenth company is measured on
+_HELD, _HELD_CENTRES = 10, 8  # every tenth company is measured on, and every eighth help centre
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +56,55 @@ class Sample:
     question: str  # after the question before it, where it goes on
     passages: tuple[Chunk, ...]
     closeness: tuple[Vectors, ...]  # of their sentences
-    answers: frozenset[tuple[str, int]]  # passage and place of a sentence; none where nothing answers
+    answers: frozenset[Place]  # none where nothing answers
 
 
 def samples(companies: Sequence[Company], embedder: Embedder, seed: int) -> Iterator[Sample]:
-    """Yield every wording of every question that passages answer or nothing does."""
+    """Yield every wording of every question about companies that passages answer or nothing does."""
     draw = random.Random(seed)
     for company in companies:
         values = first_values(company)
-        passages = {chunk.document: chunk for chunk in passages_of(company, values)}
-        shelf = Shelf(list(passages.values()), embedder)
+        shelf = Shelf(passages_of(company, values), embedder)
         for asked, before in _asked(company):
             texts = (*asked.texts, *asked.answers.values()) if asked.passages else ()
             answers = frozenset(place for text in texts for place in shelf.rests_on(filled(text, values)))
             for wording in asked.ask:
-                question = filled(wording, values)
-                after = f"{filled(draw.choice(before.ask), values)}\n{question}" if before else question
-                close = shelf.closeness(Wanted((question, after)))
-                order = sorted(close, key=lambda name: -float(close[name].max()))
-                yield Sample(
-                    company.company,
-                    after,
-                    tuple(passages[name] for name in order),
-                    tuple(close[name][1:] for name in order),
-                    answers,
-                )
+                question, earlier = filled(wording, values), filled(draw.choice(before.ask), values) if before else ""
+                yield _sample(company.company, shelf, question, earlier, answers)
+
+
+def centre_samples(centres: Sequence[HelpCentre], embedder: Embedder, seed: int) -> Iterator[Sample]:
+    """Yield every wording of every question about help centres."""
+    draw = random.Random(seed)
+    for centre in centres:
+        chunks = centre.chunks()
+        shelf = Shelf([replace(chunk, document=chunk.chunk) for chunk in chunks], embedder)
+        for asked, before in centre.asked():
+            for wording in asked.ask:
+                earlier = draw.choice(before.ask) if before else ""
+                yield _sample(centre.company, shelf, wording, earlier, _answers(chunks, asked))
+
+
+def _answers(chunks: Sequence[Chunk], asked: Question | Unanswerable) -> frozenset[Place]:
+    if isinstance(asked, Unanswerable):
+        return frozenset()
+    found = (places(chunks, document, words) for document, quotes in asked.rests_on.items() for words in quotes)
+    return frozenset(place for own in found for place in own)
+
+
+def _sample(name: str, shelf: Shelf, question: str, earlier: str, answers: frozenset[Place]) -> Sample:
+    after = f"{earlier}\n{question}" if earlier else question
+    close = shelf.closeness(Wanted((question, after)))
+    order = sorted(close, key=lambda passage: -float(close[passage].max()))
+    needed = {passage for passage, _ in answers}
+    kept = [passage for n, passage in enumerate(order) if n < _KEPT or passage in needed]
+    return Sample(
+        name,
+        after,
+        tuple(shelf.passages[passage] for passage in kept),
+        tuple(close[passage][1:] for passage in kept),
+        answers,
+    )
 
 
 def _asked(company: Company) -> Iterator[tuple[Asked, Asked | None]]:
@@ -285,26 +312,33 @@ def measure(found: Sequence[Sample], reranker: Reranker | None) -> dict[str, flo
 
 def main() -> int:
     """Train, write and measure; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Train the reranker on invented companies.")
-    parser.add_argument("companies", type=Path)
+    parser = argparse.ArgumentParser(description="Train the reranker on invented companies and their help centres.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--epochs", type=float, default=1.5)
+    parser.add_argument("--companies", type=Path, default=Path("examples/companies"))
+    parser.add_argument("--help-centres", type=Path, default=Path("examples/helpcentres"))
+    parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--measure", action="store_true", help="measure the reranker in OUT, and train none")
     given = parser.parse_args()
     folder = weights.embedder_folder()
-    companies = load_companies(given.companies)
-    held = [company for n, company in enumerate(companies) if n % _HELD == 3]
     embedder = MiniLMEmbedder(folder)
-    kept = list(samples(held, embedder, given.seed))
+    companies, centres = load_companies(given.companies), load_help_centres(given.help_centres)
+    held, held_centres = companies[3::_HELD], centres[3::_HELD_CENTRES]
+    kept = {
+        f"{len(held)} companies": list(samples(held, embedder, given.seed)),
+        f"{len(held_centres)} help centres": list(centre_samples(held_centres, embedder, given.seed)),
+    }
     if not given.measure:
-        learned = list(samples([company for company in companies if company not in held], embedder, given.seed))
-        sys.stderr.write(f"{len(learned)} questions to learn from, {len(kept)} of {len(held)} companies kept\n")
+        learned = list(samples([c for c in companies if c not in held], embedder, given.seed))
+        learned += centre_samples([c for c in centres if c not in held_centres], embedder, given.seed)
+        sys.stderr.write(f"{len(learned)} questions to learn from, {sum(map(len, kept.values()))} kept\n")
         notes: dict[str, object] = {"questions": len(learned), "epochs": given.epochs, "seed": given.seed}
         train(learned, folder, given.epochs, given.seed).save(given.out, notes)
-    for name, reranker in (("search", None), ("reranker", Reranker(folder, given.out))):
-        found = ", ".join(f"{key} {value:.3f}" for key, value in measure(kept, reranker).items())
-        sys.stdout.write(f"{name}: {found}\n")
+    reranker = Reranker(folder, given.out)
+    for name, found in kept.items():
+        for judge, own in (("search", None), ("reranker", reranker)):
+            figures = ", ".join(f"{key} {value:.3f}" for key, value in measure(found, own).items())
+            sys.stdout.write(f"{len(found)} questions about {name}, {judge}: {figures}\n")
     return 0
 
 

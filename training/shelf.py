@@ -38,7 +38,7 @@ class Shelf:
     """Hold one company's passages, by id."""
 
     def __init__(self, passages: Sequence[Chunk], embedder: Embedder) -> None:
-        self._passages = {chunk.document: chunk for chunk in passages}
+        self.passages = {chunk.document: chunk for chunk in passages}
         self._embedder = embedder
         self._vectors: dict[str, Vectors] = {}
         texts = [embedded_sentences(chunk) for chunk in passages]
@@ -84,7 +84,7 @@ class Shelf:
         ]
         found: dict[tuple[str, int], None] = {}
         for name in dict.fromkeys(_NAMED.findall(answer)):
-            sentences = [weighty_words(sentence.whole) for sentence in sentences_of(self._passages[name].text)]
+            sentences = [weighty_words(sentence.whole) for sentence in sentences_of(self.passages[name].text)]
             alike = [max(len(said & held) for held in sentences) / len(said) for said in statements]
             for said, share in zip(statements, alike, strict=True):
                 if share >= _ALIKE or share == max(alike):
