@@ -98,9 +98,7 @@ def trl(train: list[Any], folder: Path, *, packed: bool) -> Path:
     )
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if packed else torch.float32)
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = SFTTrainer(
-        model=model, args=config, train_dataset=examples, processing_class=tokenizer, peft_config=lora
-    )
+    trainer = SFTTrainer(model=model, args=config, train_dataset=examples, processing_class=tokenizer, peft_config=lora)
     trainer.train()
     trainer.model.save_pretrained(folder / "adapter")
     return folder / "adapter"

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from bot.decide import Decision, decide_after, decide_before
 from bot.errors import ConfigError
-from bot.grounding import strip_markers
 from bot.models import ChatModel, Sampling
 from bot.phrase import names_a_field, phrase, record_shown, said_before
+from bot.quotations import is_beside, quotable, quoted_instead
 from bot.speakers import Speaker, Speakers, one_model
 from bot.turns import Caller, Turn, TurnLog, new_id
 from bot.values import MAX_HISTORY, MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
-from bot.verify import Quotable, Verifier, trimmed
+from bot.verify import Verifier, trimmed
 from prompts.messages import Message, Passage, Prompt
-from retrieval.documents import Chunk, Sentence
+from retrieval.documents import Chunk
 from retrieval.records import Customer, Records
 from retrieval.search import Found, Searcher, check_question
-from retrieval.sentences import sentences_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +32,6 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 __all__ = ["MODES", "Answer", "Begun", "BotOptions", "Citation", "Delta", "Done", "Event", "Mode", "SupportBot"]
-
-
-_ALL = 10_000  # words; no passage has so many
-# By which a sentence that is quoted may be rated worse than the best one: in log odds, or where no reranker read it.
-_NEARLY_READ, _NEARLY = 3.0, 0.3
 
 
 @dataclass(slots=True)
@@ -219,53 +213,34 @@ class SupportBot:
     def _generate(self, work: _Work) -> Generator[str, None, None]:
         """Write and verify; a decision made before is shown as it stands. Empty pieces say that work goes on."""
         assert work.prompt is not None
+        passages, found, options = work.prompt.passages, work.found, self._options
         if work.decision is not None and work.decision.text:
             work.first_token = _milliseconds(work.started)
             yield _greeted(work)
             return
-        checked = self._options.check_grounding and work.mode != "finetuned"
+        checked = options.check_grounding and work.mode != "finetuned"
         work.verifier = verifier = Verifier(
-            replace(work.prompt, passages=()) if self._is_beside(work) else work.prompt,
+            replace(work.prompt, passages=()) if is_beside(found, options) else work.prompt,
             checked=checked,
             own_history=work.own_history,
             small_talk=work.decision is not None,
             asks=work.speaker.release is not None,
-            closing=self._options.slots.closing,
+            closing=options.slots.closing,
         )
         with closing(self._pieces(work)) as pieces:
             yield from verifier.shown(pieces)
-        cut_short = work.speaker.model.count_text(work.raw) >= self._options.sampling.max_tokens
-        more = verifier.more(_quotable(work), self._options.quote_words) if verifier.cited else ""
+        cut_short = work.speaker.model.count_text(work.raw) >= options.sampling.max_tokens
+        more = verifier.more(quotable(passages, found), options.quote_words) if verifier.cited else ""
         rest = verifier.rest(cut_short=cut_short)
-        if more or (verifier.cited and self._options.quote_words and not rest.strip()):
-            rest = "\n\n" + (rest.strip() or ("" if verifier.closed else self._options.slots.closing))
+        if more or (verifier.cited and options.quote_words and not rest.strip()):
+            rest = "\n\n" + (rest.strip() or ("" if verifier.closed else options.slots.closing))
         yield more + rest
-        work.decision = decide_after(work.decision, verifier, self._options.slots, lambda: self._quotes(work, verifier))
-        if work.decision.action == "decline" and self._is_beside(work):
+        work.decision = decide_after(
+            work.decision, verifier, options.slots, lambda: quoted_instead(passages, found, verifier, options)
+        )
+        if work.decision.action == "decline" and is_beside(found, options):
             work.decision = replace(work.decision, reason="nothing that was found answers the question")
         yield work.decision.text if verifier.showed_text else _greeted(work)
-
-    def _is_beside(self, work: _Work) -> bool:
-        """Say whether what was found is about something else than the question, so that no answer can rest on it."""
-        evidence = work.found.evidence if work.found else None
-        return evidence is not None and evidence < self._options.min_evidence
-
-    def _quotes(self, work: _Work, verifier: Verifier) -> str:
-        """Quote the best passages where one is so close to the question that they answer by themselves.
-
-        That the model found no answer counts for more, unless it is one that often misses it.
-        """
-        assert work.prompt is not None
-        words = self._options.quote_words
-        found = work.found
-        if not found or not found.hits or self._is_beside(work):
-            return ""
-        if (found.similarity if found.evidence is None else found.evidence) < self._options.quote_threshold:
-            return ""
-        if words:
-            return verifier.quote(_quotable(work), words)
-        first = work.prompt.passages[0].n
-        return "" if verifier.refused else verifier.quote([q for q in _quotable(work) if q.passage == first], _ALL)
 
     def _pieces(self, work: _Work) -> Generator[str, None, None]:
         assert work.prompt is not None
@@ -336,26 +311,6 @@ class SupportBot:
         if conversation_id is not None:
             return self.turns.history(conversation_id, caller)[-MAX_HISTORY:]
         return [m for m in history or () if m.role != "system" and m.content.strip()][-MAX_HISTORY:]
-
-
-def _quotable(work: _Work) -> list[Quotable]:
-    """Return the sentences that answer nearly as well as the best one, the best first.
-
-    Those of passages that are shown whole are rated by how similar their passage is.
-    """
-    assert work.prompt is not None
-    hits = {hit.chunk.chunk: hit for hit in work.found.hits} if work.found else {}
-    rated = [
-        (rating, Quotable(passage.n, place, Sentence(strip_markers(sentence.text), strip_markers(sentence.lead))))
-        for passage in work.prompt.passages
-        if (hit := hits.get(passage.chunk))
-        for place, (sentence, rating) in enumerate(
-            hit.sentences or [(sentence, hit.similarity) for sentence in sentences_of(hit.chunk.text)]
-        )
-    ]
-    least = max((rating for rating, _ in rated), default=0.0)
-    least -= _NEARLY_READ if work.found and work.found.evidence is not None else _NEARLY
-    return [one for rating, one in sorted(rated, key=lambda pair: -pair[0]) if rating >= least]
 
 
 def _greeted(work: _Work) -> str:

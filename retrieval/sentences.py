@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ _SHARED, _RANKED, _STEPS = 0.4, 0.2, 0.1
 _SHORTEST = 3  # words; less says nothing by itself
 
 
-def sentences_of(text: str) -> list[Sentence]:
+@lru_cache(maxsize=1024)  # one search asks for the same chunks' sentences several times
+def sentences_of(text: str) -> tuple[Sentence, ...]:
     """Cut a text, which Markdown may give a form; nothing is left out but the rules of tables."""
     found: list[Sentence] = []
     steps: list[str] = []
@@ -58,7 +60,7 @@ def sentences_of(text: str) -> list[Sentence]:
             table = ""
     if steps:
         found.append(_procedure(found, steps))
-    return found or [Sentence(table or text)]
+    return tuple(found or [Sentence(table or text)])
 
 
 def _procedure(before: list[Sentence], steps: Sequence[str]) -> Sentence:

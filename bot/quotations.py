@@ -1,0 +1,56 @@
+"""Which sentences of what was found an answer may quote, and when they answer by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bot.grounding import strip_markers
+from bot.values import BotOptions
+from bot.verify import Quotable, Verifier
+from prompts.messages import Passage
+from retrieval.documents import Sentence
+from retrieval.search import Found
+from retrieval.sentences import sentences_of
+
+_ALL = 10_000  # words; no passage has so many
+# By which a sentence that is quoted may be rated worse than the best one: in log odds, or where no reranker read it.
+_NEARLY_READ, _NEARLY = 3.0, 0.3
+
+
+def is_beside(found: Found | None, options: BotOptions) -> bool:
+    """Say whether what was found is about something else than the question, so that no answer can rest on it."""
+    return found is not None and found.evidence is not None and found.evidence < options.min_evidence
+
+
+def quotable(passages: Sequence[Passage], found: Found | None) -> list[Quotable]:
+    """Return the sentences that answer nearly as well as the best one, the best first.
+
+    Those of passages that are shown whole are rated by how similar their passage is.
+    """
+    hits = {hit.chunk.chunk: hit for hit in found.hits} if found else {}
+    rated = [
+        (rating, Quotable(passage.n, place, Sentence(strip_markers(sentence.text), strip_markers(sentence.lead))))
+        for passage in passages
+        if (hit := hits.get(passage.chunk))
+        for place, (sentence, rating) in enumerate(
+            hit.sentences or [(sentence, hit.similarity) for sentence in sentences_of(hit.chunk.text)]
+        )
+    ]
+    least = max((rating for rating, _ in rated), default=0.0)
+    least -= _NEARLY_READ if found and found.evidence is not None else _NEARLY
+    return [one for rating, one in sorted(rated, key=lambda pair: -pair[0]) if rating >= least]
+
+
+def quoted_instead(passages: Sequence[Passage], found: Found | None, verifier: Verifier, options: BotOptions) -> str:
+    """Quote the best passages where one is so close to the question that they answer by themselves, else nothing.
+
+    That the model found no answer counts for more, unless it is one that often misses it.
+    """
+    if not found or not found.hits or is_beside(found, options):
+        return ""
+    if (found.similarity if found.evidence is None else found.evidence) < options.quote_threshold:
+        return ""
+    sentences = quotable(passages, found)
+    if options.quote_words:
+        return verifier.quote(sentences, options.quote_words)
+    return "" if verifier.refused else verifier.quote([q for q in sentences if q.passage == passages[0].n], _ALL)
