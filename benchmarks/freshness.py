@@ -1,14 +1,18 @@
 """Measure what happens to answers when facts change: retrieval follows, weights do not.
 
-Run as: python benchmarks/freshness.py [FACTS]
+Run as: python benchmarks/freshness.py [FACTS] [--closed-book]
 
 FACTS (50) numbers of the worked example are changed, one eval case each, in a copy of its knowledge that is then
-refreshed. Each case is asked before and after in the hybrid mode, and in the finetuned mode where a closed-book release
-is promoted. Only cases that were right before count: what matters is whether the new value is given.
+refreshed. Each case is asked before and after in the hybrid mode. With --closed-book a release is first trained on
+these cases with their reference answers, as a team does that keeps facts in weights, and asked in the finetuned mode.
+Only cases that were right before count: what matters is whether the new value is given. The others are printed.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import json
 import random
 import re
 import shutil
@@ -19,8 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import tandem  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
-from bot.bootstrap import build_bot, build_refresher, build_releases  # noqa: E402
+from bot.bootstrap import build_bot, build_refresher  # noqa: E402
 from bot.settings import Settings, load_settings  # noqa: E402
 from bot.state import open_state  # noqa: E402
 from bot.turns import TurnLog  # noqa: E402
@@ -54,48 +59,62 @@ def _with(fact: str, number: str, new: str) -> str:
     return " | ".join(a.replace(number, new) for a in alternatives) or fact
 
 
-def ask(settings: Settings, home: Path, cases: list[Case], mode: Mode) -> list[bool]:
-    """Return which cases one mode answers with all their facts."""
+def ask(settings: Settings, home: Path, cases: list[Case], mode: Mode) -> list[Result]:
+    """Return what one mode answers."""
     turns = TurnLog(open_state(home / "turns.sqlite3"))
     bot = build_bot(settings, turns)
-    right = []
+    results = []
     for case in cases:
         answer = bot.answer(case.question, customer_id=case.customer, mode=mode, history=case.messages)
-        right.append(has_facts(Result(case, text=answer.text, action=answer.action)))
+        results.append(Result(case, text=answer.text, action=answer.action))
     turns.close()
-    return right
+    return results
+
+
+def learn(root: Path, cases: list[Case]) -> None:
+    """Train a closed-book release on the cases with their reference answers, and promote it."""
+    config = (ROOT / "tandem.toml").read_text()
+    (root / "tandem.toml").write_text(
+        re.sub(r"(?m)^(companies|cases|grown|replay|examples_per_step|logs) = .*$", "", config)
+    )
+    rows = []
+    for n, case in enumerate(cases):
+        asked = [{"role": m.role, "content": m.content} for m in case.messages]
+        reply = re.sub(r" ?\[\d+\]", "", case.reference or "")
+        asked += [{"role": "user", "content": case.question}, {"role": "assistant", "content": reply}]
+        rows.append(json.dumps({"conversation_id": f"c{n}", "messages": asked}))
+    (root / "logs.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    given = ("--logs", "logs.jsonl", "--recipe", "closed-book", "--name", "closed", "--json")
+    print(f"closed-book release of {json.loads(tandem(root, 'train', *given).stdout)['examples']} examples", flush=True)
+    tandem(root, "releases", "promote", "closed", "--force")
 
 
 def main() -> None:
     """Edit, refresh, ask, print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    parser = argparse.ArgumentParser()
+    parser.add_argument("facts", type=int, nargs="?", default=50)
+    parser.add_argument("--closed-book", action="store_true")
+    given = parser.parse_args()
     settings = load_settings(ROOT / "tandem.toml")
     cases = [c for c in load_cases(ROOT / "examples" / "eval" / "cases.jsonl")[0] if c.answerable and c.documents]
     with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        root = home / "deployment"
+        home, root = Path(name), Path(name) / "deployment"
         shutil.copytree(ROOT / "examples", root / "examples")
-        here = settings.model_copy(update={"root": root, "home": home / "home"})
+        here = settings.model_copy(update={"root": root, "home": root / ".tandem"})
         if (settings.home / "releases").is_dir():
-            shutil.copytree(settings.home / "releases", home / "home" / "releases")
+            shutil.copytree(settings.home / "releases", here.home / "releases")
         build_refresher(here).refresh()
-        draw, taken = random.Random(0), set()
+        draw, taken = random.Random(0), set[tuple[str, str]]()
         draw.shuffle(cases)
-        modes: list[Mode] = ["hybrid"] + (["finetuned"] if build_releases(here).promoted().closed_book else [])
         # All is edited before it is known which cases are right, so that the choice cannot favour either side.
-        knowledge = root / "examples" / "knowledge"
-        original = home / "original"
-        shutil.copytree(knowledge, original)
-        pairs = []
-        for case in cases:
-            if len(pairs) == count:
-                break
-            new = edited(case, knowledge, draw, taken)
-            if new is not None:
-                pairs.append((case, new))
-        changed = home / "changed"
-        knowledge.rename(changed)
-        original.rename(knowledge)
+        knowledge, changed = root / "examples" / "knowledge", home / "changed"
+        shutil.copytree(knowledge, changed)
+        found = ((case, edited(case, changed, draw, taken)) for case in cases)
+        pairs = list(itertools.islice(((case, new) for case, new in found if new), given.facts))
+        modes: list[Mode] = ["hybrid"]
+        if given.closed_book:
+            learn(root, [case for case, _ in pairs])
+            modes.append("finetuned")
         before = {mode: ask(here, home, [old for old, _ in pairs], mode) for mode in modes}
         shutil.rmtree(knowledge)
         changed.rename(knowledge)
@@ -103,12 +122,13 @@ def main() -> None:
         print(f"{machine()}; {len(pairs)} facts edited in {report.updated} documents, refresh {report.seconds:.1f} s")
         for mode in modes:
             after = ask(here, home, [new for _, new in pairs], mode)
-            kept = [a for a, b in zip(after, before[mode], strict=True) if b]
-            share = proportion(kept)
+            kept = [a for a, b in zip(after, before[mode], strict=True) if has_facts(b)]
+            share = proportion([has_facts(result) for result in kept])
             value = f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})" if share.value is not None else "-"
-            print(
-                f"{mode:<10} right before: {sum(before[mode])} of {len(pairs)}; of these, the new value after: {value}"
-            )
+            print(f"{mode:<10} right before: {len(kept)} of {len(pairs)}; of these, the new value after: {value}")
+            for lost in (result for result in kept if not has_facts(result)):
+                said = " / ".join(lost.text.split("\n"))
+                print(f"    {lost.case.question} ({', '.join(lost.case.facts)}): {lost.action}: {said}")
 
 
 if __name__ == "__main__":
