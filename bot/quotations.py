@@ -13,8 +13,9 @@ from retrieval.search import Found
 from retrieval.sentences import sentences_of
 
 _ALL = 10_000  # words; no passage has so many
-# By which a sentence that is quoted may be rated worse than the best one: in log odds, or where no reranker read it.
-_NEARLY_READ, _NEARLY = 3.0, 0.3
+# By which a sentence that is quoted may be rated worse than the best one. In log odds for one of the same document, which
+# completes it, and for one of another, which may be beside the point; and for all where no reranker read them.
+_SAME, _OTHER, _UNREAD = 5.0, 2.0, 0.3
 
 
 def is_beside(found: Found | None, options: BotOptions) -> bool:
@@ -29,16 +30,22 @@ def quotable(passages: Sequence[Passage], found: Found | None) -> list[Quotable]
     """
     hits = {hit.chunk.chunk: hit for hit in found.hits} if found else {}
     rated = [
-        (rating, Quotable(passage.n, place, Sentence(strip_markers(sentence.text), strip_markers(sentence.lead))))
+        (rating, hit.chunk.document, Quotable(passage.n, place, _plain(sentence)))
         for passage in passages
         if (hit := hits.get(passage.chunk))
         for place, (sentence, rating) in enumerate(
             hit.sentences or [(sentence, hit.similarity) for sentence in sentences_of(hit.chunk.text)]
         )
     ]
-    least = max((rating for rating, _ in rated), default=0.0)
-    least -= _NEARLY_READ if found and found.evidence is not None else _NEARLY
-    return [one for rating, one in sorted(rated, key=lambda pair: -pair[0]) if rating >= least]
+    rated.sort(key=lambda one: -one[0])
+    same, other = (_SAME, _OTHER) if found and found.evidence is not None else (_UNREAD, _UNREAD)
+    return [
+        one for rating, document, one in rated if rated[0][0] - rating <= (same if document == rated[0][1] else other)
+    ]
+
+
+def _plain(sentence: Sentence) -> Sentence:
+    return Sentence(strip_markers(sentence.text), strip_markers(sentence.lead))
 
 
 def quoted_instead(passages: Sequence[Passage], found: Found | None, verifier: Verifier, options: BotOptions) -> str:

@@ -33,8 +33,8 @@ class BotSettings(Table):
     repetition_penalty: float = Field(default=1.05, ge=1, le=2)  # local models only
     timeout: float = Field(default=60.0, gt=0)  # seconds, of a remote model
     check_grounding: bool = True
-    # Passages that answer the question with a lower probability, as the reranker reads them, are no evidence. None: 0.5
-    # with the local model, which cannot tell itself; 0 for others, and nothing where there is no reranker.
+    # Passages that answer the question with a lower probability, as the reranker reads them, are no evidence.
+    # None: 0.75 with the local model, which cannot tell itself; 0 for others, and nothing where there is no reranker.
     min_evidence: float | None = Field(default=None, ge=0, le=1)
     # From this probability on, or similarity without a reranker, passages stand in for a lost answer.
     quote_threshold: float = Field(default=0.5, ge=-1, le=2)

@@ -73,7 +73,7 @@ class Reranker:
         except (KeyError, ValueError) as error:
             raise EmbedderError(f"{change} is no reranker for the encoder in {folder}: {error}") from error
         vocabulary = self._pairs.tokenizer.get_vocab_size()
-        self._encoder = Encoder(folder, shape, merged, vocabulary, threads, pooled=False)
+        self._encoder = Encoder(folder, shape, merged, vocabulary, threads, pooled=False, exact=False)
 
     def rate(self, question: str, chunks: Sequence[Chunk]) -> list[Vectors]:
         """Return for each chunk the log odds of its sentences to answer, beside none of all that is read."""

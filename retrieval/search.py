@@ -26,6 +26,7 @@ _TURNS_OF_CONTEXT = 2  # earlier questions that a follow-up is searched with
 _REPLY_CHARACTERS = 400  # of the answer before it
 _REORDERED = 20  # candidates that are compared sentence by sentence
 _REORDER_K = 5  # steeper than RRF_K: two orders of few candidates, of which the first places matter
+_READ = 16  # passages that the reranker reads at least, of which those with the best sentences are kept
 _MAX_TICKETS = 50  # the latest of a customer, which bounds the work of one search
 
 
@@ -165,7 +166,8 @@ class Searcher:
         queries = [_Query(t, v, n < asked) for n, (t, v) in enumerate(zip(texts, vectors, strict=True))]
         with self._reader.snapshot() as snapshot:
             self._check_embedder(snapshot)
-            hits = self._rank(snapshot, queries, audience, top_k, by, without)
+            wider = max(top_k, _READ) if words and self._load_reranker else top_k
+            hits = self._rank(snapshot, queries, audience, wider, by, without)
             ratings = _ratings(snapshot, queries, hits) if words and hits else []
             generation = snapshot.manifest.generation
         probable = None
@@ -173,7 +175,7 @@ class Searcher:
             if read := self._read(queries, hits):
                 ratings = joined(ratings, read)
                 probable = evidence(read, max(hit.similarity for hit in hits))
-            hits = _excerpts(hits, ratings, words)
+            hits = _excerpts(hits, ratings, words)[:top_k]
         tickets = self._tickets(customer_id, vectors[0])
         return Found(generation, hits, tickets, (time.perf_counter() - started) * 1000, probable)
 
