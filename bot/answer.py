@@ -16,7 +16,7 @@ from bot.decide import Decision, decide_after, decide_before
 from bot.errors import ConfigError
 from bot.models import ChatModel, Sampling
 from bot.phrase import names_a_field, phrase, record_shown, said_before
-from bot.quotations import is_beside, quotable, quoted_instead
+from bot.quotations import is_beside, quotable, quoted_instead, to_the_point
 from bot.speakers import Speaker, Speakers, one_model
 from bot.turns import Caller, Turn, TurnLog, new_id
 from bot.values import MAX_HISTORY, MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
@@ -220,7 +220,7 @@ class SupportBot:
             return
         checked = options.check_grounding and work.mode != "finetuned"
         work.verifier = verifier = Verifier(
-            replace(work.prompt, passages=()) if is_beside(found, options) else work.prompt,
+            replace(work.prompt, passages=tuple(to_the_point(passages, found, options))),
             checked=checked,
             own_history=work.own_history,
             small_talk=work.decision is not None,

@@ -13,14 +13,27 @@ from retrieval.search import Found
 from retrieval.sentences import sentences_of
 
 _ALL = 10_000  # words; no passage has so many
-# By which a sentence that is quoted may be rated worse than the best one. In log odds for one of the same document, which
-# completes it, and for one of another, which may be beside the point; and for all where no reranker read them.
+# By which a sentence that is quoted may be rated worse than the best one: in log odds for one of the same document,
+# which completes it, and for one of another, which may be beside the point; and where no reranker read them.
 _SAME, _OTHER, _UNREAD = 5.0, 2.0, 0.3
 
 
 def is_beside(found: Found | None, options: BotOptions) -> bool:
     """Say whether what was found is about something else than the question, so that no answer can rest on it."""
     return found is not None and found.evidence is not None and found.evidence < options.min_evidence
+
+
+def to_the_point(passages: Sequence[Passage], found: Found | None, options: BotOptions) -> list[Passage]:
+    """Return the passages that an answer may rest on.
+
+    These are all where no reranker has read them, else those that may be quoted, or none where nothing answers.
+    """
+    if found is None or found.evidence is None:
+        return list(passages)
+    if found.evidence < options.min_evidence:
+        return []
+    named = {one.passage for one in quotable(passages, found)}
+    return [passage for passage in passages if passage.n in named]
 
 
 def quotable(passages: Sequence[Passage], found: Found | None) -> list[Quotable]:
