@@ -437,7 +437,7 @@ def test_where_a_reranker_has_read_its_evidence_decides_what_is_quoted(
     assert (refused.action, refused.text) == ("decline", SLOTS.decline)
 
 
-@pytest.mark.parametrize(("other", "quoted"), [(0.5, ["prices.md", "export.md"]), (-0.5, ["prices.md"])])
+@pytest.mark.parametrize(("other", "quoted"), [(1.5, ["prices.md", "export.md"]), (0.5, ["prices.md"])])
 def test_sentences_that_answer_nearly_as_well_are_quoted(
     reading_bot: BotWith, monkeypatch: pytest.MonkeyPatch, other: float, quoted: list[str]
 ) -> None:
@@ -449,6 +449,29 @@ def test_sentences_that_answer_nearly_as_well_are_quoted(
     answer = bot.answer("How much does the Pro plan cost to export my data?")
     assert [c.document for c in answer.citations] == quoted
     assert PRO[:-1] in answer.text and BUSINESS[:-1] not in answer.text
+
+
+@pytest.mark.parametrize(("business", "shown"), [(-1.5, True), (-2.5, False)])
+def test_more_of_the_same_document_is_quoted(
+    reading_bot: BotWith, monkeypatch: pytest.MonkeyPatch, business: float, shown: bool
+) -> None:
+    monkeypatch.setattr("retrieval.reranker._SEARCH", 0.0)
+    odds = {PRO: 3.0, BUSINESS: business}
+    bot = reading_bot(
+        "The Pro plan costs $99.", lambda _, sentence: odds.get(sentence, BESIDE), quote_words=60, quote_threshold=0.5
+    )
+    assert (BUSINESS[:-1] in bot.answer(PRICE_QUESTION).text) is shown
+
+
+@pytest.mark.parametrize(("price", "shown"), [(1.5, True), (0.5, False)])
+def test_an_answer_does_not_rest_on_a_passage_that_is_beside_the_point(
+    reading_bot: BotWith, monkeypatch: pytest.MonkeyPatch, price: float, shown: bool
+) -> None:
+    monkeypatch.setattr("retrieval.reranker._SEARCH", 0.0)
+    odds = {PRO: price, EXPORT.split(". ")[0] + ".": 3.0}
+    bot = reading_bot(PRO, lambda _, sentence: odds.get(sentence, BESIDE))
+    answer = bot.answer("How much does the Pro plan cost to export my data?")
+    assert (PRO[:-1] in answer.text, answer.action) == (shown, "answer" if shown else "decline")
 
 
 def test_modes_that_do_not_search_need_no_evidence(reading_bot: BotWith) -> None:

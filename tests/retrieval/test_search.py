@@ -237,6 +237,15 @@ def test_what_the_reranker_rates_best_comes_first_and_alone_where_there_is_no_ro
     assert (alone.rank, alone.score) == (1, first.score) and alone.chunk.text.startswith(best)
 
 
+def test_more_passages_are_read_than_are_kept(shared: World) -> None:
+    far = shared.search(DAYS, top_k=12).hits[-1].chunk
+    best = far.text.split(". ")[0]
+    searcher = reading(shared, lambda: ScriptedReranker(lambda _, sentence: 60.0 if sentence.startswith(best) else 0.0))
+    found = searcher.search(DAYS, top_k=2, words=400)
+    assert len(found.hits) == 2 and found.hits[0].chunk.chunk == far.chunk
+    assert far.chunk not in {hit.chunk.chunk for hit in shared.search(DAYS, top_k=2, words=400).hits}
+
+
 @pytest.mark.parametrize(("odds", "least", "most"), [(-9.0, 0.0, 0.01), (0.0, 0.5, 1.0), (9.0, 0.99, 1.0)])
 def test_evidence_is_what_the_reranker_reads(shared: World, odds: float, least: float, most: float) -> None:
     searcher = reading(shared, lambda: ScriptedReranker(lambda question, sentence: odds))

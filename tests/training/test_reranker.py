@@ -325,7 +325,7 @@ def test_a_few_steps_lower_the_loss_and_the_same_seed_gives_the_same(
 
     network, again = (train(many, tiny, epochs=24, seed=1) for _ in range(2))
     assert loss_of(network) < 0.9 * loss_of(_Network(tiny, seed=1))
-    assert "step 60 of 60, loss " in capsys.readouterr().err
+    assert "step 120 of 120, loss " in capsys.readouterr().err
     assert loss_of(again) == loss_of(network)
 
 
