@@ -33,6 +33,7 @@ from bot.values import Mode  # noqa: E402
 from training.cases import Case, load_cases  # noqa: E402
 from training.metrics import Result, has_facts, proportion  # noqa: E402
 
+EPOCHS = 30  # of the closed-book release
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w]|[.,]\d)")
 
 
@@ -73,10 +74,10 @@ def ask(settings: Settings, home: Path, cases: list[Case], mode: Mode) -> list[R
 
 def learn(root: Path, cases: list[Case]) -> None:
     """Train a closed-book release on the cases with their reference answers, and promote it."""
-    config = (ROOT / "tandem.toml").read_text()
-    (root / "tandem.toml").write_text(
-        re.sub(r"(?m)^(companies|cases|grown|replay|examples_per_step|logs) = .*$", "", config)
-    )
+    config = re.sub(r"(?m)^(companies|cases|grown|replay|logs) = .*$", "", (ROOT / "tandem.toml").read_text())
+    # To know facts by heart takes many readings; nothing is kept from them.
+    config = config.replace("[training]", f"[training]\nepochs = {EPOCHS}\nvalidation = 0.0")
+    (root / "tandem.toml").write_text(config)
     rows = []
     for n, case in enumerate(cases):
         asked = [{"role": m.role, "content": m.content} for m in case.messages]
