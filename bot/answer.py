@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bot.decide import Decision, decide_after, decide_before
@@ -17,11 +17,12 @@ from bot.errors import ConfigError
 from bot.models import ChatModel, Sampling
 from bot.phrase import names_a_field, phrase, record_shown, said_before
 from bot.quotations import is_beside, quotable, quoted_instead, to_the_point
-from bot.speakers import Speaker, Speakers, one_model
-from bot.turns import Caller, Turn, TurnLog, new_id
+from bot.speakers import Speakers, one_model
+from bot.turns import Caller, TurnLog, new_id
 from bot.values import MAX_HISTORY, MODES, Answer, Begun, BotOptions, Citation, Delta, Done, Event, Mode
 from bot.verify import Verifier, trimmed
-from prompts.messages import Message, Passage, Prompt
+from bot.work import Work, citation, greeted, milliseconds, turn_of
+from prompts.messages import Message
 from retrieval.documents import Chunk
 from retrieval.records import Customer, Records
 from retrieval.search import Found, Searcher, check_question
@@ -32,29 +33,6 @@ if TYPE_CHECKING:
     from bot.settings import Settings
 
 __all__ = ["MODES", "Answer", "Begun", "BotOptions", "Citation", "Delta", "Done", "Event", "Mode", "SupportBot"]
-
-
-@dataclass(slots=True)
-class _Work:
-    """Carry one turn from step to step."""
-
-    question: str
-    mode: Mode
-    caller: Caller
-    conversation_id: str
-    turn_id: str
-    history: list[Message]
-    own_history: bool  # from the turn log; what a client sends as our words was never checked
-    speaker: Speaker
-    started: float
-    first_name: str = ""  # to greet with, in the first reply to a known customer
-    found: Found | None = None
-    prompt: Prompt | None = None
-    decision: Decision | None = None
-    verifier: Verifier | None = None
-    raw: str = ""  # what the model wrote
-    text: str = ""  # what was shown
-    first_token: float | None = None
 
 
 class SupportBot:
@@ -131,7 +109,7 @@ class SupportBot:
         speaker = self.speakers.speaker(mode)  # first: where no model can be loaded, no conversation begins
         conversation = conversation_id or self.turns.begin(who)
         own = conversation_id is not None
-        return self._run(_Work(question, mode, who, conversation, new_id("turn"), before, own, speaker, started))
+        return self._run(Work(question, mode, who, conversation, new_id("turn"), before, own, speaker, started))
 
     def readiness(self) -> dict[str, Any]:
         """Say whether questions can be answered now, from which knowledge, and by which model."""
@@ -152,7 +130,7 @@ class SupportBot:
         for _ in self.speakers.speaker("hybrid").model.stream([Message("user", "Hello")], Sampling(max_tokens=1)):
             pass
 
-    def _run(self, work: _Work) -> Iterator[Event]:
+    def _run(self, work: Work) -> Iterator[Event]:
         self._prepare(work)
         try:
             yield Begun(work.conversation_id, work.turn_id)
@@ -167,7 +145,7 @@ class SupportBot:
             raise
         yield Done(self._finish(work))
 
-    def _prepare(self, work: _Work) -> None:
+    def _prepare(self, work: Work) -> None:
         """Understand, retrieve, phrase, and decide what needs no model."""
         customer = self.records.find_customer(work.caller.customer_id)
         work.first_name = customer.first_name if customer and not work.history else ""
@@ -179,7 +157,7 @@ class SupportBot:
             work.question, work.mode, chunks, record, work.history, self._options, speaker.model, speaker.templates
         )
 
-    def _retrieve(self, work: _Work, customer: Customer | None) -> Sequence[Chunk] | None:
+    def _retrieve(self, work: Work, customer: Customer | None) -> Sequence[Chunk] | None:
         """Find what the prompt shows; None where the mode answers from the weights."""
         owner = customer.customer_id if customer else None
         match work.mode:
@@ -210,13 +188,13 @@ class SupportBot:
             return False
         return customer is None or not names_a_field(question, customer)
 
-    def _generate(self, work: _Work) -> Generator[str, None, None]:
+    def _generate(self, work: Work) -> Generator[str, None, None]:
         """Write and verify; a decision made before is shown as it stands. Empty pieces say that work goes on."""
         assert work.prompt is not None
         passages, found, options = work.prompt.passages, work.found, self._options
         if work.decision is not None and work.decision.text:
-            work.first_token = _milliseconds(work.started)
-            yield _greeted(work)
+            work.first_token = milliseconds(work.started)
+            yield greeted(work)
             return
         checked = options.check_grounding and work.mode != "finetuned"
         work.verifier = verifier = Verifier(
@@ -240,28 +218,28 @@ class SupportBot:
         )
         if work.decision.action == "decline" and is_beside(found, options):
             work.decision = replace(work.decision, reason="nothing that was found answers the question")
-        yield work.decision.text if verifier.showed_text else _greeted(work)
+        yield work.decision.text if verifier.showed_text else greeted(work)
 
-    def _pieces(self, work: _Work) -> Generator[str, None, None]:
+    def _pieces(self, work: Work) -> Generator[str, None, None]:
         assert work.prompt is not None
         stream = work.speaker.model.stream(work.prompt.messages, self._options.sampling)
         with closing(stream):  # type: ignore[type-var]  # a generator, whose close stops the model
             for piece in stream:
                 if work.first_token is None:
-                    work.first_token = _milliseconds(work.started)
+                    work.first_token = milliseconds(work.started)
                 work.raw += piece
                 yield piece
 
-    def _finish(self, work: _Work) -> Answer:
+    def _finish(self, work: Work) -> Answer:
         """Log the turn and return the answer."""
         assert work.prompt is not None and work.decision is not None
-        total = _milliseconds(work.started)
+        total = milliseconds(work.started)
         cited = work.verifier.cited if work.verifier else ()
         asked = work.verifier is not None  # whether the model was
         answer = Answer(
             text=work.text,
             action=work.decision.action,
-            citations=tuple(_citation(p) for n in cited for p in work.prompt.passages if p.n == n),
+            citations=tuple(citation(p) for n in cited for p in work.prompt.passages if p.n == n),
             mode=work.mode,
             release=work.speaker.release,
             generation=work.found.generation if work.found else None,
@@ -277,30 +255,8 @@ class SupportBot:
                 "total": round(total, 1),
             },
         )
-        self.turns.save(self._turn(work, answer))
+        self.turns.save(turn_of(work, answer))
         return answer
-
-    def _turn(self, work: _Work, answer: Answer) -> Turn:
-        assert work.prompt is not None and work.decision is not None
-        return Turn(
-            turn_id=answer.turn_id,
-            conversation_id=work.conversation_id,
-            mode=work.mode,
-            question=work.question,
-            text=answer.text,
-            action=answer.action,
-            reason=work.decision.reason,
-            model=work.speaker.model.name,
-            release=answer.release,
-            generation=answer.generation,
-            fingerprint=work.speaker.fingerprint,
-            raw=work.raw,
-            messages=work.prompt.messages,
-            passages=work.prompt.passages,
-            citations=tuple(asdict(citation) for citation in answer.citations),
-            usage=answer.usage,
-            milliseconds=answer.milliseconds,
-        )
 
     def _caller(self, customer_id: str | None, conversation_id: str | None) -> Caller:
         if customer_id is not None:
@@ -311,19 +267,3 @@ class SupportBot:
         if conversation_id is not None:
             return self.turns.history(conversation_id, caller)[-MAX_HISTORY:]
         return [m for m in history or () if m.role != "system" and m.content.strip()][-MAX_HISTORY:]
-
-
-def _greeted(work: _Work) -> str:
-    """Return the decision's own text, after a greeting by name where the house style asks for one."""
-    assert work.decision is not None
-    if not work.decision.text or not work.first_name or work.decision.action == "handoff":
-        return work.decision.text
-    return f"Hi {work.first_name},\n\n{work.decision.text}"
-
-
-def _citation(passage: Passage) -> Citation:
-    return Citation(passage.n, passage.source, passage.document, passage.chunk, passage.title, passage.url)
-
-
-def _milliseconds(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
