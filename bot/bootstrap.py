@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrieval.search import Searcher
 
 _QUOTE_WORDS = 70  # of an answer by the local model, where the settings say nothing
-_MIN_EVIDENCE = 0.75  # below which passages are no evidence to the local model; best on help centres kept from training
+_MIN_EVIDENCE = 0.75  # below which passages are no evidence to the local model, which cannot tell itself
 _SHOWN_EXAMPLES = 3  # conversations that prompt mode shows
 
 
