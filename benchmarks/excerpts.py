@@ -31,8 +31,8 @@ WAYS = (
     ("best 4 passages", 4, 0, False),
     ("closest 60 words of 8 passages", 8, 60, False),
     ("closest 150 words of 8 passages", 8, 150, False),
-    ("best 60 words of 8 passages, reranked", 8, 60, True),
-    ("best 150 words of 8 passages, reranked (ours)", 8, 150, True),
+    ("best 60 words of 16 passages, reranked", 8, 60, True),
+    ("best 150 words of 16 passages, reranked (ours)", 8, 150, True),
 )
 
 
