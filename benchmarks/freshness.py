@@ -40,7 +40,7 @@ NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w]|[.,]\d)")
 def edited(case: Case, knowledge: Path, draw: random.Random, taken: set[tuple[str, str]]) -> Case | None:
     """Change the case's number in its documents; return the case that asks for the new one, None without a number."""
     paths = [knowledge / document.removeprefix("help/") for document in case.documents]
-    for number in {n for fact in case.facts for n in NUMBER.findall(fact)} - set(NUMBER.findall(case.question)):
+    for number in sorted({n for fact in case.facts for n in NUMBER.findall(fact)} - set(NUMBER.findall(case.question))):
         holding = [p for p in paths if p.is_file() and number in NUMBER.findall(p.read_text())]
         new = "".join(draw.choice("3456789") if c.isdigit() else c for c in number)
         names = {(str(p), n) for p in holding for n in (number, new)}
